@@ -1,0 +1,60 @@
+"""Attributions: what each part of the input added to one subject's logit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a token came from, in the source's own terms.
+
+    Attributes:
+        kind: ``pixels``, ``tile``, ``event`` or ``characters``.
+        digest: SHA-256 of the file, or of the note's text, that the place lies in.
+        box: ``(left, top, right, bottom)`` in pixels of the original image for ``pixels``, in
+            level-0 pixels for ``tile``, ``(start, stop)`` characters for ``characters``, empty
+            for ``event``.
+        text: what a person calls it: the quoted words, ``LOINC//2160-0 = 1.9 mg/dL``.
+        time_hours: hours before the index time at which it became available.
+    """
+
+    kind: str
+    digest: str | None
+    box: tuple[float, ...]
+    text: str
+    time_hours: float
+
+
+#: Columns of ``explain/attributions.parquet``, one row a token.
+ATTRIBUTION_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "index_time": "timestamp[us, tz=UTC]",
+    "task": "string",
+    "class_name": "string",
+    "modality": "string",
+    "method": "string",
+    "baseline": "string",
+    "score": "float64",
+    "kind": "string",
+    "digest": "string",
+    "box": "string",
+    "text": "string",
+    "time_hours": "float64",
+    "model_digest": "string",
+}
+
+#: Columns of ``explain/summary.parquet``, one row a subject, task and class.
+EXPLANATION_SUMMARY_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "method": "string",
+    "logit": "float64",
+    "baseline_logit": "float64",
+    "attribution_sum": "float64",
+    "convergence_delta": "float64",
+    "deletion_auc": "float64",
+    "deletion_auc_random": "float64",
+    "model_digest": "string",
+}

@@ -1,0 +1,1 @@
+"""Where bytes come from. Every source is reached through the one interface in ``base.py``."""

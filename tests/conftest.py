@@ -1,0 +1,26 @@
+"""Fixtures that every room's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The licensed test data; absent on most machines, and then its tests skip."""
+    root = Path(os.environ.get("CLINIMM_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (root / "README.md").is_file():
+        pytest.skip("no test data: set CLINIMM_TEST_DATA or put it at ../shared/data")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _own_configuration_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep the pseudonym key of the person who runs the tests out of them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
+    monkeypatch.delenv("CLINIMM_PSEUDONYM_KEY", raising=False)
