@@ -1,0 +1,1 @@
+"""Groups, policy and verdicts: tables in, tables out, no torch."""

@@ -1,0 +1,1 @@
+"""Adapters for public data sets, one file each."""

@@ -1,0 +1,1 @@
+"""Judges predictions: tables in, tables out, no torch."""

@@ -1,0 +1,1 @@
+"""From bytes to events, pseudonyms and refusals."""

@@ -1,0 +1,1 @@
+"""Drift and feedback; filled by a later issue."""

@@ -1,0 +1,1 @@
+"""MLflow tracking, the signed manifest and the gate."""

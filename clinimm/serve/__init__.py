@@ -1,0 +1,1 @@
+"""The web application and the prediction service; filled by a later issue."""

@@ -1,0 +1,1 @@
+"""A hospital with known truth, in real file formats."""

@@ -1,0 +1,1 @@
+"""Heads, losses and targets, one file a task."""

@@ -1,0 +1,1 @@
+"""Checks and tiny fixtures that outside modalities may use too."""
