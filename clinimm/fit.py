@@ -1,0 +1,229 @@
+"""The train stage: which models are fitted to which subjects.
+
+For every fold of the cohort's split: the fused model, and one model a modality alone (law 5).
+Under cross-validation a last model, the one that is shipped, is fitted to all labelled subjects;
+its performance is what the folds measured.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from clinimm.calibrate import platt, platt_multiclass
+from clinimm.checkpoint import Checkpoint
+from clinimm.config import PipelineConfig
+from clinimm.core.errors import DataError
+from clinimm.core.record import digest_file, digest_json, write_text
+from clinimm.corpus import Corpus
+from clinimm.modalities import get_modality
+from clinimm.modality import Statistics
+from clinimm.model import FusionModel, FusionNetwork, ModelSpec
+from clinimm.progress import Progress
+from clinimm.tables import Cohort, Fit, load_cohort
+from clinimm.train import TrainingSet, predict_raw, train_member
+from clinimm.workspace import Workspace
+
+_SEED_STEP = 1_000
+_TUNING_PARTS = 5  # of which one is for tuning, where the split names no tuning subjects
+
+
+def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
+    """Fit every model of the run into ``train/``; what is finished already is kept.
+
+    Raises:
+        DataError: no subject is labelled, or no modality is left to train on.
+    """
+    config = workspace.config
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    folder = workspace.stage("train")
+    cohort = load_cohort(workspace)
+    corpus = Corpus.load(workspace.root / "encode", config.plugins)
+    modalities = _modalities(config, corpus)
+    _forget_other_plan(folder, workspace)
+    jobs = list(_jobs(folder, cohort, modalities, config))
+    for target, fit, names, seed in progress.track(jobs, "models"):
+        if not (target / "done").exists():
+            _fit_model(target, fit, names, corpus, cohort, config, seed)
+    if not _is_cross_validation(cohort):
+        _copy_model(folder / "fits" / cohort.fits[0].name, folder / "model")
+    history = [_history(target) for target, *_ in jobs]
+    pd.concat(history, ignore_index=True).to_parquet(folder / "history.parquet", index=False)
+    shipped = FusionModel.from_pretrained(folder / "model")
+    return {
+        "models": len(jobs),
+        "modalities": list(modalities),
+        "parameters": sum(p.numel() for p in shipped.parameters()),
+        "trained_parameters": sum(p.numel() for p in shipped.parameters() if p.requires_grad),
+        "model_digest": shipped.digest,
+        "labelled_subjects": len(cohort.labelled),
+    }
+
+
+def _modalities(config: PipelineConfig, corpus: Corpus) -> tuple[str, ...]:
+    names = tuple(name for name in corpus.modalities if config.modality(name).enabled)
+    if not names:
+        raise DataError("no enabled modality has a single token; see encode/index.json for why.")
+    return names
+
+
+def _jobs(
+    folder: Path, cohort: Cohort, modalities: tuple[str, ...], config: PipelineConfig
+) -> Iterator[tuple[Path, Fit, tuple[str, ...], int]]:
+    """Every model to fit: where it goes, its subjects, its modalities, its seed."""
+    for index, fit in enumerate(cohort.fits):
+        seed = config.seed + _SEED_STEP * index
+        yield folder / "fits" / fit.name, fit, modalities, seed
+        if config.train.single_modality and len(modalities) > 1:
+            for name in modalities:
+                yield folder / "singles" / fit.name / name, fit, (name,), seed
+    if _is_cross_validation(cohort):
+        whole = Fit(-1, -1, cohort.labelled, (), ())
+        yield folder / "model", whole, modalities, config.seed + _SEED_STEP * len(cohort.fits)
+
+
+def _fit_model(
+    target: Path,
+    fit: Fit,
+    modalities: tuple[str, ...],
+    corpus: Corpus,
+    cohort: Cohort,
+    config: PipelineConfig,
+    seed: int,
+) -> None:
+    """Train the members of one model, calibrate it, and save it with its tuning logits."""
+    pool = tuple(sorted((*fit.training, *fit.tuning)))
+    spec = ModelSpec(
+        task=cohort.task,
+        model=config.model,
+        modalities={name: config.modality(name) for name in modalities},
+        statistics=_statistics(corpus, pool, modalities, config),
+        plugins=config.plugins,
+        provenance={"fit": fit.name, "seed": seed, "subjects": len(pool)},
+    )
+    data = TrainingSet(corpus, spec, cohort.targets)
+    members: list[FusionNetwork] = []
+    tuned: dict[str, np.ndarray] = {}
+    rows: list[dict[str, Any]] = []
+    for number, (training, tuning) in enumerate(_parts(fit, cohort, config.model.members, seed)):
+        checkpoint = Checkpoint(target / f"member-{number}")
+        network, state = train_member(data, training, tuning, config.train, seed + number, checkpoint)
+        members.append(network)
+        logits = predict_raw(network, data, tuning).numpy()
+        tuned |= dict(zip(tuning, logits, strict=True))
+        rows += [{"model": target.name, "fit": fit.name, "member": number, **row} for row in state.history]
+    model = FusionModel(spec)
+    for slot, network in zip(model.members, members, strict=True):
+        slot.load_state_dict(network.state_dict())
+    _calibrate(model, tuned, cohort)
+    model.save_pretrained(target)
+    pd.DataFrame(rows).to_parquet(target / "history.parquet", index=False)
+    _tuning_logits(model, tuned).to_parquet(target / "tuning_logits.parquet", index=False)
+    for number in range(len(members)):
+        shutil.rmtree(target / f"member-{number}", ignore_errors=True)
+    write_text(target / "done", model.digest + "\n")
+
+
+def _statistics(
+    corpus: Corpus, subjects: Sequence[str], modalities: tuple[str, ...], config: PipelineConfig
+) -> dict[str, Statistics]:
+    """What each modality learns from these subjects, and from no others."""
+    found = {}
+    for name in modalities:
+        modality = get_modality(name, config.plugins)
+        encoded = corpus.encoded(name, subjects)
+        statistics = modality.fit(encoded, config.modality(name))
+        sample = replace(encoded, tokens=encoded.tokens.iloc[:1], values=encoded.values[:1])
+        found[name] = {**statistics, "raw_dim": int(modality.tensorise(sample, statistics).shape[1])}
+    return found
+
+
+def _parts(
+    fit: Fit, cohort: Cohort, members: int, seed: int
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Training and tuning subjects of each member (see the module's first lines)."""
+    if members == 1 and fit.tuning:
+        yield fit.training, fit.tuning
+        return
+    pool = np.array(sorted((*fit.training, *fit.tuning)))
+    order = np.random.default_rng(seed).permutation(len(pool))
+    label = np.array([_stratum(cohort.targets[subject]) for subject in pool[order]])
+    # Dealing out each class in turn keeps the classes' shares alike in every part.
+    place = np.empty(len(pool), int)
+    place[np.argsort(label, kind="stable")] = np.arange(len(pool))
+    part = place % max(members, 2 if members > 1 else _TUNING_PARTS)
+    for number in range(members):
+        held = part == number
+        yield tuple(sorted(pool[order][~held])), tuple(sorted(pool[order][held]))
+
+
+def _stratum(target: np.ndarray) -> int:
+    return int(np.nan_to_num(target) @ (2 ** np.arange(len(target)) % 1009))
+
+
+def _calibrate(model: FusionModel, tuned: dict[str, np.ndarray], cohort: Cohort) -> None:
+    if not tuned:
+        return
+    logits = np.stack(list(tuned.values()))
+    targets = np.stack([cohort.targets[subject] for subject in tuned])
+    if cohort.task.kind == "multiclass":
+        slope, intercept = platt_multiclass(logits, targets.argmax(1))
+    else:
+        pairs = [platt(logits[:, column], targets[:, column]) for column in range(targets.shape[1])]
+        slope, intercept = (np.array(values) for values in zip(*pairs, strict=True))
+    model.slope.copy_(torch.from_numpy(slope))
+    model.intercept.copy_(torch.from_numpy(intercept))
+
+
+def _tuning_logits(model: FusionModel, tuned: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Calibrated logits of tuning subjects, each from a member that did not train on it."""
+    if not tuned:
+        return pd.DataFrame({"subject_id": pd.Series(dtype=str)})
+    raw = torch.from_numpy(np.stack(list(tuned.values())))
+    logits = model.calibrate(raw).detach().numpy()
+    columns = {f"logit:{name}": logits[:, index] for index, name in enumerate(model.classes)}
+    return pd.DataFrame({"subject_id": list(tuned), **columns}).sort_values("subject_id")
+
+
+def _is_cross_validation(cohort: Cohort) -> bool:
+    return len(cohort.fits) > 1
+
+
+def _copy_model(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(source / name, target / name)
+
+
+def _history(target: Path) -> pd.DataFrame:
+    table = pd.read_parquet(target / "history.parquet")
+    kind = "fused" if target.parent.name in ("fits", "train") else f"single:{target.name}"
+    return table.assign(model=kind)
+
+
+def _forget_other_plan(folder: Path, workspace: Workspace) -> None:
+    """Drop finished models that were fitted under another configuration or to other data."""
+    config = workspace.config
+    plan = digest_json(
+        {
+            "config": config.model_dump(
+                mode="json", include={"seed", "modalities", "model", "train", "plugins"}
+            ),
+            "cohort": digest_file(workspace.need("cohort", "cohort.parquet")),
+            "splits": digest_file(workspace.need("cohort", "splits.parquet")),
+            "encode": digest_file(workspace.need("encode", "index.json")),
+        }
+    )
+    record = folder / "plan"
+    if record.exists() and record.read_text(encoding="utf-8").strip() != plan:
+        for name in ("fits", "singles", "model"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    write_text(record, plan + "\n")

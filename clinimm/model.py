@@ -1,0 +1,321 @@
+"""Encoders, fusion and heads as one model that loads and saves as a Hugging Face model does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clinimm.config import ModalityConfig, ModelConfig
+from clinimm.core.errors import ModelError
+from clinimm.core.record import digest_bytes, digest_file, write_text
+from clinimm.fusion import build_fusion
+from clinimm.modalities import get_modality
+from clinimm.modality import Statistics
+from clinimm.nn.blocks import Adapter
+from clinimm.nn.encoder import TokenEncoder
+from clinimm.nn.tokens import Batch, Tokens
+from clinimm.tasks.diagnosis import DiagnosisHead, ModalityHead, Task
+
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+_FORMAT = "clinimm.model/1"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build the model without its weights.
+
+    Attributes:
+        task: what it predicts.
+        model: the network's configuration.
+        modalities: name -> settings of its encoder.
+        statistics: name -> what ``Modality.fit`` learned from the training subjects.
+        plugins: modules of outside modalities.
+        provenance: facts for people: seed, the fit, how many subjects it was trained on.
+    """
+
+    task: Task
+    model: ModelConfig
+    modalities: dict[str, ModalityConfig]
+    statistics: dict[str, Statistics]
+    plugins: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "format": _FORMAT,
+            "task": {"name": self.task.name, "kind": self.task.kind, "classes": list(self.task.classes)},
+            "model": self.model.model_dump(mode="json"),
+            "modalities": {name: item.model_dump(mode="json") for name, item in self.modalities.items()},
+            "statistics": self.statistics,
+            "plugins": list(self.plugins),
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> ModelSpec:
+        """The inverse of ``to_json``."""
+        task = value["task"]
+        return cls(
+            task=Task(task["name"], task["kind"], tuple(task["classes"])),
+            model=ModelConfig.model_validate(value["model"]),
+            modalities={
+                name: ModalityConfig.model_validate(item) for name, item in value["modalities"].items()
+            },
+            statistics=value["statistics"],
+            plugins=tuple(value["plugins"]),
+            provenance=value["provenance"],
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network says: the fused logit, and each modality's own."""
+
+    fused: Float[Tensor, "batch cls"]
+    unimodal: dict[str, Float[Tensor, "batch cls"]]
+
+
+class FusionNetwork(nn.Module):
+    """One member: an encoder and an adapter a modality, the fusion, and the heads.
+
+    The fused logit is the sum of the modalities' own evidence (independent evidence adds up in
+    log odds) and of what the fusion adds to it. The fusion's read-out starts at zero, so training
+    starts from the simple model and moves away from it only where that pays.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        classes = len(spec.task.classes)
+        config = spec.model
+        encoders = {
+            name: get_modality(name, spec.plugins).build_encoder(item, spec.statistics[name])
+            for name, item in spec.modalities.items()
+        }
+        self.encoders = nn.ModuleDict(encoders)
+        self.adapters = nn.ModuleDict(
+            {name: Adapter(encoder.dim, config.width, config.dropout) for name, encoder in encoders.items()}
+        )
+        self.heads = nn.ModuleDict(
+            {name: ModalityHead(config.width, classes, config.dropout) for name in encoders}
+        )
+        self.fusion = build_fusion(config)
+        self.head = DiagnosisHead(config, classes)
+
+    def embed(self, batch: Batch) -> Batch:
+        """Each modality's raw tokens embedded one by one; where attributions start."""
+        return {name: self._encoder(name).embed(tokens) for name, tokens in batch.items()}
+
+    def answer(self, embedded: Batch, drop: Callable[[Batch], Batch] | None = None) -> Answer:
+        """Logits from embedded tokens; ``drop`` may hide tokens before the fusion (training)."""
+        adapted = {
+            name: self.adapters[name](self._encoder(name)(tokens)) for name, tokens in embedded.items()
+        }
+        unimodal = {name: self.heads[name](tokens) for name, tokens in adapted.items()}
+        if drop is not None:
+            adapted = drop(adapted)
+        evidence = [
+            self.heads[name](tokens) if drop is not None else unimodal[name]
+            for name, tokens in adapted.items()
+        ]
+        fused = self.head(self.fusion(adapted)) + torch.stack(evidence).sum(0)
+        return Answer(fused, unimodal)
+
+    def baseline(self, embedded: Batch) -> dict[str, Tensor]:
+        """An uninformative value for each embedded token."""
+        return {name: self._baseline(name, tokens) for name, tokens in embedded.items()}
+
+    @torch.no_grad()
+    def initialise(self, batch: Batch) -> None:
+        """Fit each adapter's mean, scale and projection to a batch of training subjects."""
+        for name, tokens in self.embed(batch).items():
+            if type(self._encoder(name)).forward is TokenEncoder.forward:
+                self._adapter(name).initialise(tokens.values[tokens.mask].float())
+
+    def head_bias(self) -> Float[Tensor, " cls"]:
+        """The class prior in log odds, which the modalities' own logits leave out."""
+        return self.head.bias
+
+    def _encoder(self, name: str) -> TokenEncoder:
+        encoder = self.encoders[name]
+        assert isinstance(encoder, TokenEncoder)
+        return encoder
+
+    def _adapter(self, name: str) -> Adapter:
+        adapter = self.adapters[name]
+        assert isinstance(adapter, Adapter)
+        return adapter
+
+    def _baseline(self, name: str, tokens: Tokens) -> Tensor:
+        encoder = self._encoder(name)
+        if type(encoder).forward is TokenEncoder.forward and type(encoder).baseline is TokenEncoder.baseline:
+            return self._adapter(name).mean.expand(tokens.values.shape).clone()
+        return encoder.baseline(tokens)
+
+
+class FusionModel(nn.Module):
+    """The shipped model: one or more members whose logits are averaged, then calibrated.
+
+    ``model(batch)`` gives calibrated logits; ``model.probabilities(logits)`` the probabilities.
+    """
+
+    slope: Tensor
+    intercept: Tensor
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.members = nn.ModuleList(FusionNetwork(spec) for _ in range(spec.model.members))
+        classes = len(spec.task.classes)
+        self.register_buffer("slope", torch.ones(classes))
+        self.register_buffer("intercept", torch.zeros(classes))
+        self.digest = "unsaved"
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that it can read."""
+        return tuple(self.spec.modalities)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """A name for each logit."""
+        return self.spec.task.classes
+
+    @property
+    def task_name(self) -> str:
+        """What it predicts."""
+        return self.spec.task.name
+
+    @property
+    def kind(self) -> str:
+        """``binary``, ``multiclass`` or ``multilabel``."""
+        return self.spec.task.kind
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """What each modality's ``fit`` learned from the training subjects."""
+        return self.spec.statistics
+
+    @property
+    def encoders(self) -> nn.ModuleDict:
+        """The first member's encoders by modality."""
+        encoders = self._member(0).encoders
+        assert isinstance(encoders, nn.ModuleDict)
+        return encoders
+
+    def embed(self, batch: Batch) -> Batch:
+        """Raw tokens -> embedded tokens, from which ``logits`` goes on.
+
+        Members that train their own embedding lie side by side in the last dimension.
+        """
+        return self._side_by_side([member.embed(self._known(batch)) for member in self._all()])
+
+    def baseline(self, embedded: Batch) -> Batch:
+        """Uninformative tokens in the places of ``embedded``: where a path integral starts."""
+        parts = []
+        for member, own in zip(self._all(), self._apart(embedded), strict=True):
+            values = member.baseline(own)
+            parts.append({name: own[name].with_values(value) for name, value in values.items()})
+        return self._side_by_side(parts)
+
+    def logits(self, embedded: Batch) -> Float[Tensor, "batch cls"]:
+        """Embedded tokens -> calibrated logits, the mean over members."""
+        raw = [
+            member.answer(own).fused for member, own in zip(self._all(), self._apart(embedded), strict=True)
+        ]
+        return self.calibrate(torch.stack(raw).mean(0))
+
+    def forward(self, batch: Batch) -> Float[Tensor, "batch cls"]:
+        """Raw tokens -> calibrated logits."""
+        return self.logits(self.embed(batch))
+
+    def calibrate(self, logits: Float[Tensor, "batch cls"]) -> Float[Tensor, "batch cls"]:
+        """Platt scaling a class (one slope for all where classes exclude each other)."""
+        return logits * self.slope + self.intercept
+
+    def probabilities(self, logits: Float[Tensor, "batch cls"]) -> Float[Tensor, "batch cls"]:
+        """Calibrated logits -> probabilities."""
+        return self.spec.task.probabilities(logits)
+
+    def save_pretrained(self, folder: Path) -> str:
+        """Write ``config.json`` and ``model.safetensors``; gives the digest of both."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.contiguous().clone() for name, value in self.state_dict().items()}
+        partial = folder / f".{_WEIGHTS}.partial"
+        save_file(state, partial, metadata={"format": "pt"})
+        partial.replace(folder / _WEIGHTS)
+        write_text(folder / _CONFIG, json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n")
+        self.digest = model_digest(folder)
+        return self.digest
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> FusionModel:
+        """Load what ``save_pretrained`` wrote, ready to predict.
+
+        Raises:
+            ModelError: a file is missing, or weights and configuration do not belong together.
+        """
+        try:
+            value = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError) as error:
+            raise ModelError(f"{folder / _CONFIG} cannot be read: {error}.") from error
+        if value.get("format") != _FORMAT:
+            raise ModelError(f"{folder} holds {value.get('format')!r}; this version reads {_FORMAT!r}.")
+        model = cls(ModelSpec.from_json(value))
+        try:
+            model.load_state_dict(load_file(folder / _WEIGHTS))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(f"{folder / _WEIGHTS} does not fit its config.json: {error}") from error
+        model.digest = model_digest(folder)
+        return model.eval()
+
+    def _all(self) -> list[FusionNetwork]:
+        return [self._member(index) for index in range(len(self.members))]
+
+    def _member(self, index: int) -> FusionNetwork:
+        member = self.members[index]
+        assert isinstance(member, FusionNetwork)
+        return member
+
+    def _shared(self, name: str) -> bool:
+        return type(self._member(0)._encoder(name)).embed is TokenEncoder.embed
+
+    def _known(self, batch: Batch) -> Batch:
+        known = {name: tokens for name, tokens in batch.items() if name in self.spec.modalities}
+        if not known:
+            raise ModelError(f"the batch holds none of the model's modalities ({self.modalities}).")
+        return known
+
+    def _side_by_side(self, parts: list[Batch]) -> Batch:
+        first = parts[0]
+        return {
+            name: tokens
+            if self._shared(name) or len(parts) == 1
+            else tokens.with_values(torch.cat([part[name].values for part in parts], dim=2))
+            for name, tokens in first.items()
+        }
+
+    def _apart(self, embedded: Batch) -> list[Batch]:
+        count = len(self.members)
+        pieces = {
+            name: [tokens.values] * count if self._shared(name) else tokens.values.chunk(count, dim=2)
+            for name, tokens in embedded.items()
+        }
+        return [
+            {name: tokens.with_values(pieces[name][index]) for name, tokens in embedded.items()}
+            for index in range(count)
+        ]
+
+
+def model_digest(folder: Path) -> str:
+    """Digest of a saved model: of its configuration and its weights."""
+    return digest_bytes((digest_file(folder / _CONFIG) + digest_file(folder / _WEIGHTS)).encode("ascii"))

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from clinimm.checkpoint import Checkpoint
+from clinimm.config import TrainConfig
+from clinimm.corpus import Corpus
+from clinimm.nn.tokens import Tokens
+from clinimm.train import TrainingSet, drop, predict_raw, train_member
+from tests.toy import DIM, toy_modalities, toy_spec, toy_table
+
+
+@pytest.fixture(autouse=True)
+def _toy() -> Iterator[None]:
+    with toy_modalities():
+        yield
+
+
+SUBJECTS = [f"s{i:03d}" for i in range(240)]
+TRAINING, TUNING, HELD_OUT = SUBJECTS[:140], SUBJECTS[140:180], SUBJECTS[180:]
+
+
+def planted(interaction: bool, **model: object) -> TrainingSet:
+    """Two modalities; the label is the sign of the first signal, or of both signals' product."""
+    draw = np.random.default_rng(5)
+    one, two = draw.choice([-1.5, 1.5], size=(2, len(SUBJECTS)))
+    label = (one * two > 0) if interaction else (one > 0)
+    corpus = Corpus({"a": toy_table(SUBJECTS, one, 1), "b": toy_table(SUBJECTS, two, 2)})
+    targets = {s: np.array([float(y)]) for s, y in zip(SUBJECTS, label, strict=True)}
+    return TrainingSet(corpus, toy_spec(("a", "b"), **model), targets)
+
+
+def held_out_auroc(data: TrainingSet, config: TrainConfig) -> float:
+    network, _ = train_member(data, TRAINING, TUNING, config, seed=0)
+    return float(roc_auc_score(data.target(HELD_OUT)[:, 0], predict_raw(network, data, HELD_OUT)[:, 0]))
+
+
+def test_it_learns_a_main_effect() -> None:
+    assert held_out_auroc(planted(False), TrainConfig(epochs=25, learning_rate=3e-3)) > 0.95
+
+
+def test_it_learns_an_interaction_that_no_modality_shows_alone() -> None:
+    data = planted(True, modality_dropout=0.0, width=32)
+    assert held_out_auroc(data, TrainConfig(epochs=80, patience=60, learning_rate=3e-3)) > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    config = TrainConfig(epochs=3)
+    first, _ = train_member(planted(False), TRAINING, TUNING, config, seed=4)
+    second, _ = train_member(planted(False), TRAINING, TUNING, config, seed=4)
+    other, _ = train_member(planted(False), TRAINING, TUNING, config, seed=5)
+    same = [torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)]
+    assert all(same)
+    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=6, patience=6)
+    whole, _ = train_member(planted(False), TRAINING, TUNING, config, seed=1)
+
+    def die(row: dict[str, float]) -> None:
+        if row["epoch"] == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        checkpoint = Checkpoint(tmp_path, every_seconds=0.0)
+        train_member(planted(False), TRAINING, TUNING, config, 1, checkpoint, die)
+    assert (tmp_path / "checkpoint.json").exists()
+    epochs = []
+    resumed, state = train_member(
+        planted(False),
+        TRAINING,
+        TUNING,
+        config,
+        1,
+        Checkpoint(tmp_path),
+        lambda row: epochs.append(row["epoch"]),
+    )
+    assert epochs == [3, 4, 5]
+    assert [row["epoch"] for row in state.history] == list(range(6))
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_stops_early_and_keeps_the_best_epoch() -> None:
+    data = planted(False)
+    shuffled = np.random.default_rng(0).permutation(len(SUBJECTS))
+    noise = {s: data.targets[SUBJECTS[i]] for s, i in zip(SUBJECTS, shuffled, strict=True)}
+    _, state = train_member(
+        TrainingSet(data.corpus, data.spec, noise), TRAINING, TUNING, TrainConfig(epochs=60, patience=3), 0
+    )
+    assert state.epoch < 60
+    losses = [row["tuning_loss"] for row in state.history]
+    assert state.best_loss == min(losses) == losses[state.best_epoch]
+
+
+def test_an_unknown_label_costs_nothing() -> None:
+    data = planted(False)
+    unknown = {**data.targets, **{s: np.array([np.nan]) for s in TRAINING[:20]}}
+    _, state = train_member(
+        TrainingSet(data.corpus, data.spec, unknown), TRAINING, TUNING, TrainConfig(epochs=2), 0
+    )
+    assert np.isfinite([row["training_loss"] for row in state.history]).all()
+
+
+def test_dropping_never_leaves_a_subject_without_what_it_has() -> None:
+    torch.manual_seed(0)
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    other = torch.tensor([[True, False], [False, False], [True, True]])
+    for _ in range(50):
+        kept = drop(
+            {
+                "a": Tokens(torch.zeros(3, 2, DIM), mask, torch.zeros(3, 2)),
+                "b": Tokens(torch.zeros(3, 2, DIM), other, torch.zeros(3, 2)),
+            },
+            modality_dropout=0.9,
+            token_dropout=0.9,
+        )
+        anything = kept["a"].mask.any(1) | kept["b"].mask.any(1)
+        assert anything.all()
+        assert not (kept["a"].mask & ~mask).any()
+        assert not (kept["b"].mask & ~other).any()
