@@ -133,6 +133,9 @@ class EvaluateConfig(Frozen):
         0.8, gt=0, lt=1, description="The sensitivity, specificity or threshold aimed at."
     )
     minimum_cell: int = Field(10, gt=0, description="Smaller groups show no figure.")
+    margin: float = Field(
+        0.02, gt=0, lt=0.5, description="Gain in AUROC below which fusion is not worth its trouble."
+    )
 
 
 class ExplainConfig(Frozen):
@@ -158,6 +161,11 @@ class RegisterConfig(Frozen):
         None, description="MLflow tracking URI; null is SQLite in the runs folder."
     )
     model_name: str | None = Field(None, description="Registered name; null is the pipeline's name.")
+    signing_key_file: Path | None = Field(
+        None,
+        description="Ed25519 private key (PEM) that signs the manifest; null is one made once in the "
+        "user's configuration folder.",
+    )
 
 
 class ReportConfig(Frozen):

@@ -12,14 +12,16 @@ a place in the source (explain).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clinimm.config import IngestConfig
 from clinimm.core.attribution import Place
-from clinimm.core.errors import Refusal
+from clinimm.core.errors import MissingExtraError, Refusal
+from clinimm.core.fact import Fact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,6 +47,8 @@ class Identity:
         sex: ``female``, ``male``, ``other``, ``unknown``, or None where not stated.
         race, ethnicity: US Core categories as text, or None.
         names: name parts and addresses, used to clean the patient's own notes and nothing else.
+        race_source: where the race came from, such as ``us-core ombCategory``.
+        version_us: when this version was recorded, microseconds since 1970, or None.
     """
 
     keys: tuple[tuple[str | None, str], ...]
@@ -54,33 +58,8 @@ class Identity:
     race: str | None = None
     ethnicity: str | None = None
     names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Fact:
-    """An event whose subject is not linked yet; fields as in ``core.event.Event``.
-
-    ``patient`` is a ``Patient/...`` reference or an ``(issuer, identifier)`` pair.
-    ``encounter`` is the raw encounter id. ``attributes`` must hold no identifier.
-    ``age_years`` is the age that the file itself states at ``time``, if any.
-    ``instance`` is the unique id of the object (SOP Instance UID, resource type and id), by which
-    duplicates are found.
-    """
-
-    patient: str | tuple[str | None, str]
-    time: datetime
-    code: str
-    modality: str
-    category: str
-    numeric_value: float | None = None
-    unit: str | None = None
-    text_value: str | None = None
-    encounter: str | None = None
-    flags: tuple[str, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    age_years: float | None = None
-    instance: str | None = None
-    is_file: bool = False
+    race_source: str | None = None
+    version_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,9 +67,14 @@ class Scan:
     """All that one file gave."""
 
     identities: tuple[Identity, ...] = ()
-    facts: tuple[Fact, ...] = ()
+    facts: Sequence[Fact] = ()
     refusals: tuple[Refusal, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+def rules_of(source: Source) -> IngestConfig:
+    """How the files of ``source`` are to be read; the defaults where the source does not say."""
+    return getattr(source, "rules", None) or IngestConfig()
 
 
 @dataclass(frozen=True)
@@ -101,10 +85,14 @@ class Encoded:
         tokens: one row a token, sorted by ``subject_id`` and then time; columns ``subject_id``,
             ``time_hours`` (hours before the index time) and what ``locate`` needs.
         values: (row, ...) aligned with ``tokens``; (row, 0) where ``tensorise`` computes them.
+        refusals: items that could not be encoded; ``file`` is the item's digest.
+        counts: what a reader should see, such as ``cache_hits``.
     """
 
     tokens: pd.DataFrame
     values: np.ndarray
+    refusals: tuple[Refusal, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,6 +104,35 @@ class EncodeContext:
     cache_dir: Path
     batch_size: int
     progress: Progress
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A function that is imported when it is first called, so that the table stays light.
+
+    Attributes:
+        module: full name of the module, which may import torch or a file-format library.
+        function: name of the function in it.
+        extra: the dependency group to name where a package is missing.
+    """
+
+    module: str
+    function: str
+    extra: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it.
+
+        Raises:
+            MissingExtraError: a package that it needs is not installed.
+        """
+        try:
+            return getattr(import_module(self.module), self.function)(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"{self.module} needs {error.name}, which is not installed: "
+                f"pip install 'clinimm[{self.extra}]'."
+            ) from error
 
 
 def _as_is(encoded: Encoded, statistics: Statistics) -> np.ndarray:
@@ -139,7 +156,7 @@ class Modality:
             refuse the whole file.
         encode: loads, transforms and encodes the events that ``cohort.window`` left visible; its
             events have the extra column ``time_hours``. Items that cannot be encoded raise
-            nothing: they are left out and listed by ``Encoded`` having no rows for them.
+            nothing: they have no rows and stand in ``Encoded.refusals``.
         fit: statistics (vocabulary, means) from training subjects; JSON values only.
         tensorise: encoded rows -> (row, dim) float32 for ``build_encoder``'s network.
         build_encoder: the trainable network from raw tokens to tokens.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,11 @@ class FusionNetwork(nn.Module):
         for name, tokens in self.embed(batch).items():
             if type(self._encoder(name)).forward is TokenEncoder.forward:
                 self._adapter(name).initialise(tokens.values[tokens.mask].float())
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """Parameters of all encoders that came trained."""
+        for name in self.encoders:
+            yield from self._encoder(name).pretrained()
 
     def head_bias(self) -> Float[Tensor, " cls"]:
         """The class prior in log odds, which the modalities' own logits leave out."""

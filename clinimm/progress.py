@@ -27,7 +27,7 @@ class Progress:
             print(text, file=sys.stderr, flush=True)
 
     def track(self, items: Iterable[ItemT], label: str, total: int | None = None) -> Iterator[ItemT]:
-        """Yield ``items`` while showing how many are done."""
+        """Yield ``items`` while showing how many are done and how long the rest will take."""
         if self.quiet:
             yield from items
         elif sys.stderr.isatty():
@@ -37,22 +37,34 @@ class Progress:
 
     def _bar(self, items: Iterable[ItemT], label: str, total: int | None) -> Iterator[ItemT]:
         from rich.console import Console
-        from rich.progress import track
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as RichProgress
+        from rich.progress import TimeRemainingColumn as Remaining
 
-        console = Console(stderr=True)
-        yield from track(items, description=label, total=_length(items, total), console=console)
+        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn())
+        clocks = (TimeElapsedColumn(), TextColumn("left"), Remaining())
+        with RichProgress(*columns, *clocks, console=Console(stderr=True), transient=True) as bar:
+            yield from bar.track(items, description=label, total=_length(items, total))
 
     def _lines(self, items: Iterable[ItemT], label: str, total: int | None) -> Iterator[ItemT]:
         known = _length(items, total)
-        last = time.monotonic()
+        began = last = time.monotonic()
         for done, item in enumerate(items, start=1):
             yield item
-            if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
-                last = time.monotonic()
-                self.say(f"  {label}: {done}" + (f" of {known}" if known else ""))
+            now = time.monotonic()
+            if now - last > _SECONDS_BETWEEN_LINES:
+                last = now
+                self.say(f"  {label}: {done}" + _remaining(done, known, now - began))
 
 
 QUIET = Progress(quiet=True)
+
+
+def _remaining(done: int, known: int | None, seconds: float) -> str:
+    if not known:
+        return ""
+    left = seconds / done * (known - done)
+    return f" of {known}, about {left:.0f} s left"
 
 
 def _length(items: Iterable[object], total: int | None) -> int | None:

@@ -216,14 +216,13 @@ def _tuning_loss(
 
 
 def _optimiser(network: FusionNetwork, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; encoders that came pretrained learn slower, gains and biases do not decay."""
+    """AdamW; what came pretrained learns slower; biases, gains and latents do not decay."""
+    slow = {id(parameter) for parameter in network.pretrained()}
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            pretrained = bool(getattr(parameter, "pretrained", False))
-            groups.setdefault((pretrained, parameter.ndim > 1 and "latents" not in name), []).append(
-                parameter
-            )
+            decays = parameter.ndim > 1 and "latents" not in name
+            groups.setdefault((id(parameter) in slow, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {

@@ -26,10 +26,15 @@ class YamlDocument:
     lines: dict[tuple[str | int, ...], int]
 
     def where(self, location: Sequence[str | int]) -> str:
-        """``file:line`` of the deepest part of ``location`` that the file holds."""
-        keys = tuple(location)
-        while keys and keys not in self.lines:
-            keys = keys[:-1]
+        """``file:line`` of the deepest part of ``location`` that the file holds.
+
+        Parts that the file does not hold are passed over: a missing key, or the tag by which
+        pydantic marks the chosen member of a union.
+        """
+        keys: tuple[str | int, ...] = ()
+        for part in location:
+            if (*keys, part) in self.lines:
+                keys = (*keys, part)
         return f"{self.path}:{self.lines.get(keys, 1)}"
 
 
@@ -75,7 +80,7 @@ def describe(document: YamlDocument, error: ValidationError) -> str:
     for item in error.errors():
         location = item["loc"]
         key = ".".join(str(part) for part in location)
-        message = item["msg"]
+        message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "is not a known key"
         given = item.get("input")

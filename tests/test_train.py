@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for the end of the process."""
 
 
@@ -70,9 +70,9 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
     def die(row: dict[str, float]) -> None:
         if row["epoch"] == 3:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         checkpoint = Checkpoint(tmp_path, every_seconds=0.0)
         train_member(planted(False), TRAINING, TUNING, config, 1, checkpoint, die)
     assert (tmp_path / "checkpoint.json").exists()

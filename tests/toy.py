@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import numpy as np
@@ -44,7 +44,9 @@ def toy_modality(name: str) -> Modality:
 def toy_modalities() -> Iterator[None]:
     """Let every name mean a toy modality."""
     find = lambda name, plugins=(): toy_modality(name)  # noqa: E731
-    with mock.patch("clinimm.model.get_modality", find), mock.patch("clinimm.corpus.get_modality", find):
+    with ExitStack() as stack:
+        for room in ("model", "corpus", "fit", "controls"):
+            stack.enter_context(mock.patch(f"clinimm.{room}.get_modality", find))
         yield
 
 

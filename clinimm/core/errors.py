@@ -5,6 +5,9 @@
     |- MissingExtraError    a feature needs an optional package (names the extra)
     |- MissingStageError    a stage was asked for before the stage that it reads from
     |- MissingKeyError      a sealed path or pseudonym needs the key, and no key was found
+    |- BusyError            another process works in the same run folder
+    |- AuditGateError       a model may not be registered; says why
+    |- IntegrityError       files are not what was signed, or an unknown key signed them
     |- ModelError           a saved model cannot be loaded or does not fit its input
     |- DataError            data cannot be used as a whole (an empty cohort, one class only)
     |- InputRejected        one item is refused; the batch goes on and the refusal is listed
@@ -35,6 +38,18 @@ class MissingStageError(CliniMMError):
 
 class MissingKeyError(CliniMMError):
     """The pseudonym key is needed and was not found."""
+
+
+class BusyError(CliniMMError):
+    """Another process works in the same run folder; the message names it."""
+
+
+class AuditGateError(CliniMMError):
+    """A model may not be registered: its audit is missing or belongs to other predictions."""
+
+
+class IntegrityError(CliniMMError):
+    """Files are not what was signed, or they were signed by a key that nobody vouched for."""
 
 
 class ModelError(CliniMMError):

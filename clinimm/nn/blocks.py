@@ -14,6 +14,9 @@ from clinimm.nn.tokens import Tokens
 #: Longest period of the time encoding: ten years, beyond which facts are merely "long ago".
 _LONGEST_HOURS = 10 * 365.25 * 24
 
+#: Training tokens from which an adapter takes its mean and principal axes.
+_INITIAL_TOKENS = 2048
+
 
 class MaskedAttention(nn.Module):
     """Multi-head attention in which a query that may look at nothing gets zeros, not NaN.
@@ -116,6 +119,7 @@ class Adapter(nn.Module):
         """Set mean, scale and projection from training tokens; at least two are needed."""
         if len(values) < 2:
             return
+        values = values[:: max(1, len(values) // _INITIAL_TOKENS)]
         self.mean.copy_(values.mean(0))
         centred = values - self.mean
         self.scale.copy_(centred.pow(2).mean().sqrt().clamp(min=1e-6))

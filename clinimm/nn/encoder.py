@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from clinimm.nn.tokens import Tokens
@@ -36,3 +38,7 @@ class TokenEncoder(nn.Module):
         Zero by default, which is the average token wherever ``embed`` standardises.
         """
         return embedded.values.new_zeros(embedded.values.shape)
+
+    def pretrained(self) -> Iterator[nn.Parameter]:
+        """Parameters that came trained, and so learn at ``train.encoder_learning_rate``."""
+        return iter(())

@@ -31,7 +31,10 @@ class SourceFile:
 class Source(Protocol):
     """Lists files and hands out their bytes."""
 
-    site: str | None
+    @property
+    def site(self) -> str | None:
+        """Site of all its data, where the files do not say."""
+        ...
 
     def files(self) -> Iterator[SourceFile]:
         """Every file, in order of its path."""

@@ -1,0 +1,84 @@
+"""The tables of the explain stage, and how they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS
+
+#: Columns of ``explain/contributions.parquet``, one row a subject, class and modality present.
+CONTRIBUTION_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "modality": "string",
+    "shapley": "float64",
+    "model_digest": "string",
+}
+
+#: Table name -> its columns and the columns that it is sorted by; tokens keep the model's order.
+TABLES: dict[str, tuple[dict[str, str], list[str]]] = {
+    "attributions": (ATTRIBUTION_COLUMNS, ["subject_id", "modality"]),
+    "summary": (EXPLANATION_SUMMARY_COLUMNS, ["subject_id"]),
+    "contributions": (CONTRIBUTION_COLUMNS, ["subject_id", "modality"]),
+}
+
+
+@dataclass(frozen=True)
+class Explanations:
+    """The three tables of some subjects' explanations."""
+
+    attributions: pd.DataFrame
+    summary: pd.DataFrame
+    contributions: pd.DataFrame
+
+    @classmethod
+    def from_rows(cls, rows: dict[str, list[dict[str, Any]]]) -> Explanations:
+        """Tables from rows in any order."""
+        return cls(
+            **{
+                name: pd.DataFrame(rows[name], columns=list(columns))
+                .sort_values(order, kind="stable")
+                .reset_index(drop=True)
+                for name, (columns, order) in TABLES.items()
+            }
+        )
+
+    def of(self, subject_id: str) -> Explanations:
+        """The rows of one subject."""
+        return Explanations(
+            *(
+                table[table["subject_id"] == subject_id].reset_index(drop=True)
+                for table in (self.attributions, self.summary, self.contributions)
+            )
+        )
+
+    def write(self, folder: Path) -> None:
+        """Write each table as ``NAME.parquet``; equal tables give equal bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, (columns, _) in TABLES.items():
+            _write(getattr(self, name), columns, folder / f"{name}.parquet")
+
+
+def _write(table: pd.DataFrame, columns: dict[str, str], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns.items()])
+    partial = path.with_name(f".{path.name}.partial")
+    pq.write_table(
+        pa.Table.from_pandas(table, schema=schema, preserve_index=False).replace_schema_metadata(None),
+        partial,
+        compression="zstd",
+    )
+    partial.replace(path)
+
+
+def _arrow_type(kind: str) -> Any:
+    import pyarrow as pa
+
+    return pa.timestamp("us", tz="UTC") if kind.startswith("timestamp") else pa.type_for_alias(kind)

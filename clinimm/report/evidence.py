@@ -1,0 +1,276 @@
+"""One subject's attributions, ordered for a reader: by modality, by document, for and against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from clinimm.core.event import AGE_YEARS
+from clinimm.report.codes import spoken
+from clinimm.report.words import before
+
+#: Rows a table of facts shows on each side, and spans that a note has marked.
+_ROWS = 8
+_MARKS = 10
+_TILES = 6
+#: Smaller contributions than this share of the largest are left out of tables.
+_SMALLEST_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A record row as a clinician reads it.
+
+    Attributes:
+        what, value, reference, when: words; empty where the record has none.
+        flag: ``high``, ``low`` or empty, against the record's own reference range.
+        score: contribution in logits.
+    """
+
+    what: str
+    value: str
+    reference: str
+    when: str
+    flag: str
+    score: float
+    hours: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a note; ``score`` is None where it is not marked."""
+
+    text: str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note with its marked spans; ``spans`` joined give the whole text."""
+
+    digest: str
+    when: str
+    title: str
+    total: float
+    spans: tuple[Span, ...]
+    missing: str | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A film or slide whose regions have scores.
+
+    Attributes:
+        boxes: ``(left, top, right, bottom)`` in original pixels, and score.
+        event: the row of ``events.parquet`` behind it, or None.
+    """
+
+    digest: str
+    modality: str
+    kind: str
+    when: str
+    total: float
+    boxes: tuple[tuple[tuple[float, ...], float], ...]
+    event: Mapping[str, Any] | None
+
+    @property
+    def strongest(self) -> tuple[tuple[tuple[float, ...], float], ...]:
+        """The boxes with the largest contributions, either sign."""
+        return tuple(sorted(self.boxes, key=lambda item: -abs(item[1]))[:_TILES])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that one subject's page shows of its attributions."""
+
+    pictures: tuple[Picture, ...]
+    notes: tuple[Note, ...]
+    facts: tuple[Fact, ...]
+    others: tuple[Fact, ...]
+
+    @property
+    def facts_for(self) -> list[Fact]:
+        """Record rows that raise the probability, strongest first."""
+        return _side(self.facts, 1)
+
+    @property
+    def facts_against(self) -> list[Fact]:
+        """Record rows that lower the probability, strongest first."""
+        return _side(self.facts, -1)
+
+
+def gather(attributions: pd.DataFrame, events: pd.DataFrame) -> Evidence:
+    """Group one subject's rows of ``attributions.parquet``.
+
+    Args:
+        attributions: rows of one subject and class.
+        events: that subject's rows of ``events.parquet``.
+    """
+    by_kind = {str(kind): rows for kind, rows in attributions.groupby("kind", sort=True)}
+    empty = attributions.iloc[:0]
+    boxed = pd.concat([by_kind.get("pixels", empty), by_kind.get("tile", empty)])
+    known = {"pixels", "tile", "characters", "event"}
+    others = attributions[~attributions["kind"].isin(known)]
+    return Evidence(
+        pictures=_pictures(boxed, events),
+        notes=_notes(by_kind.get("characters", empty), events),
+        facts=_facts(by_kind.get("event", empty), events),
+        others=tuple(_plain(row) for row in _records(others)),
+    )
+
+
+def _pictures(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Picture, ...]:
+    found = []
+    for (digest, kind, modality), part in rows.groupby(["digest", "kind", "modality"], sort=True):
+        boxes = tuple(
+            (tuple(json.loads(box)), float(score))
+            for box, score in zip(part["box"], part["score"], strict=True)
+        )
+        found.append(
+            Picture(
+                digest=str(digest),
+                modality=str(modality),
+                kind=str(kind),
+                when=before(float(part["time_hours"].iloc[0])),
+                total=float(part["score"].sum()),
+                boxes=boxes,
+                event=_event_of(events, str(digest)),
+            )
+        )
+    return tuple(sorted(found, key=lambda picture: -sum(abs(score) for _, score in picture.boxes)))
+
+
+def _notes(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Note, ...]:
+    found = []
+    for digest, part in rows.groupby("digest", sort=True):
+        event = _event_of(events, str(digest))
+        text = None if event is None else event.get("text_value")
+        readable = isinstance(text, str)
+        found.append(
+            Note(
+                digest=str(digest),
+                when=before(float(part["time_hours"].iloc[0])),
+                title=spoken(str(event["code"]), _attributes(event)) if event else "Note",
+                total=float(part["score"].sum()),
+                spans=_spans(str(text), part) if readable else _quoted(part),
+                missing=None
+                if readable
+                else "The whole note is not in this run; its marked words are below.",
+            )
+        )
+    return tuple(sorted(found, key=lambda note: -abs(note.total)))
+
+
+def _spans(text: str, rows: pd.DataFrame) -> tuple[Span, ...]:
+    """The text cut where the most important places start and stop; overlaps go to the stronger."""
+    strongest = rows.reindex(rows["score"].abs().sort_values(ascending=False, kind="stable").index)
+    taken: list[tuple[int, int, float]] = []
+    for box, score in zip(strongest["box"], strongest["score"], strict=True):
+        start, stop = (int(edge) for edge in json.loads(box))
+        inside = 0 <= start < stop <= len(text)
+        if inside and len(taken) < _MARKS and all(stop <= a or start >= b for a, b, _ in taken):
+            taken.append((start, stop, float(score)))
+    spans, at = [], 0
+    for start, stop, score in sorted(taken):
+        spans += [Span(text[at:start], None), Span(text[start:stop], score)]
+        at = stop
+    return tuple(span for span in [*spans, Span(text[at:], None)] if span.text)
+
+
+def _quoted(rows: pd.DataFrame) -> tuple[Span, ...]:
+    strongest = rows.reindex(rows["score"].abs().sort_values(ascending=False, kind="stable").index)[:_MARKS]
+    spans = []
+    for text, score in zip(strongest["text"], strongest["score"], strict=True):
+        spans += [Span(str(text), float(score)), Span(" … ", None)]
+    return tuple(spans)
+
+
+def _facts(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Fact, ...]:
+    hours = (
+        (rows["index_time"].iloc[0] - events["time"]).dt.total_seconds() / 3600
+        if len(rows)
+        else pd.Series([])
+    )
+    return tuple(_fact(row, events, hours) for row in _records(rows))
+
+
+def _fact(row: Mapping[str, Any], events: pd.DataFrame, hours: pd.Series) -> Fact:
+    """The row in the record's own words: the event of that time whose code the place names."""
+    code = str(row["text"]).split(" = ")[0]
+    same = events[(events["code"] == code) & ((hours - row["time_hours"]).abs() < 1 / 3600)]
+    if same.empty:
+        return _plain(row)
+    event = next((event for event in _records(same) if _value(event) in str(row["text"])), None)
+    event = event or _records(same)[0]
+    attributes = _attributes(event)
+    low, high = attributes.get("reference_low"), attributes.get("reference_high")
+    return Fact(
+        what=spoken(code, attributes),
+        value=_value(event),
+        reference=_range(low, high, event.get("unit")),
+        when="timeless" if code.startswith("DEMOGRAPHIC//") else before(float(row["time_hours"])),
+        flag=_flag(event.get("numeric_value"), low, high),
+        score=float(row["score"]),
+        hours=float(row["time_hours"]),
+    )
+
+
+def _plain(row: Mapping[str, Any]) -> Fact:
+    what, _, value = str(row["text"]).partition(" = ")
+    hours = float(row["time_hours"])
+    return Fact(spoken(what, {}), value, "", before(hours), "", float(row["score"]), hours)
+
+
+def _value(event: Mapping[str, Any]) -> str:
+    numeric, text, unit = event.get("numeric_value"), event.get("text_value"), event.get("unit")
+    if numeric is not None and not pd.isna(numeric):
+        if event.get("code") == AGE_YEARS and numeric >= 90:
+            return "90 or older"
+        return f"{float(numeric):g}" + (f" {unit}" if isinstance(unit, str) and unit else "")
+    return text if isinstance(text, str) else ""
+
+
+def _range(low: Any, high: Any, unit: Any) -> str:
+    ends = [f"{float(end):g}" if _is_number(end) else "" for end in (low, high)]
+    if not any(ends):
+        return ""
+    if not all(ends):
+        return f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
+    return f"{ends[0]} to {ends[1]}"
+
+
+def _flag(value: Any, low: Any, high: Any) -> str:
+    if not _is_number(value):
+        return ""
+    if _is_number(high) and float(value) > float(high):
+        return "high"
+    return "low" if _is_number(low) and float(value) < float(low) else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not pd.isna(value)
+
+
+def _side(facts: tuple[Fact, ...], sign: int) -> list[Fact]:
+    largest = max((abs(fact.score) for fact in facts), default=0.0)
+    same = [fact for fact in facts if fact.score * sign > _SMALLEST_SHARE * largest]
+    return sorted(same, key=lambda fact: -abs(fact.score))[:_ROWS]
+
+
+def _event_of(events: pd.DataFrame, digest: str) -> dict[str, Any] | None:
+    same = events[events["digest"] == digest]
+    return None if same.empty else _records(same)[0]
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _attributes(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    text = None if event is None else event.get("attributes")
+    found = json.loads(text) if isinstance(text, str) and text else {}
+    return found if isinstance(found, dict) else {}

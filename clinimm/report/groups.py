@@ -1,0 +1,84 @@
+"""How well the model does for the groups that a subject belongs to, from the audit's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clinimm.core.prediction import JOIN
+from clinimm.report.facts import RunFacts
+
+#: Cohort column -> what the audit calls it.
+_RENAMED = {"site_id": "site"}
+_NO_ATTRIBUTE = {"subject_id", "index_time", "label", "labelled", "split", "age_years"}
+_SUPPRESSED = {"value": None, "low": None, "high": None, "reason": "too few patients to show"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group that the subject belongs to.
+
+    Attributes:
+        name: such as ``sex: female``.
+        n: labelled held-out subjects in it, ``–`` where too few to show.
+        estimate: its AUROC as ``metrics.json`` writes estimates.
+        warnings: what the audit found to be broken for this very group.
+    """
+
+    name: str
+    n: str
+    estimate: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def patient_groups(
+    facts: RunFacts, class_name: str, attributes: Mapping[str, Any], modalities_present: str
+) -> list[Group]:
+    """The audit's figures for this subject's groups; nothing before the audit.
+
+    Args:
+        facts: the run.
+        class_name: the class that the page is about.
+        attributes: the subject's row of ``cohort.parquet``.
+        modalities_present: its key of ``predictions.parquet``.
+    """
+    levels = {
+        _RENAMED.get(name, name): str(value)
+        for name, value in attributes.items()
+        if name not in _NO_ATTRIBUTE and not name.startswith("label:") and isinstance(value, str) and value
+    }
+    levels["modalities_present"] = modalities_present
+    found = []
+    for row in _rows(facts, class_name):
+        if levels.get(row["attribute"]) == row["level"]:
+            found.append(_group(facts, row, class_name))
+    return found
+
+
+def _rows(facts: RunFacts, class_name: str) -> list[Mapping[str, Any]]:
+    for part in (facts.audit or {}).get("classes", ()):
+        if part["class_name"] == class_name:
+            return list(part["groups"])
+    return []
+
+
+def _group(facts: RunFacts, row: Mapping[str, Any], class_name: str) -> Group:
+    broken = tuple(
+        str(finding["sentence"])
+        for finding in (facts.audit or {}).get("findings", ())
+        if finding["verdict"] == "fail"
+        and (finding["class_name"], finding["attribute"], finding["level"])
+        == (class_name, row["attribute"], row["level"])
+    )
+    estimate = _SUPPRESSED if row["suppressed"] else row["figures"]["auroc"]
+    return Group(_name(facts, row), "–" if row["suppressed"] else str(row["n"]), estimate, broken)
+
+
+def _name(facts: RunFacts, row: Mapping[str, Any]) -> str:
+    if row["attribute"] != "modalities_present":
+        return f"{str(row['attribute']).replace('_', ' ')}: {row['level']}"
+    names = str(row["level"]).split(JOIN)
+    if len(names) == len(facts.modalities):
+        return "all sources present"
+    return "sources: only " + ", ".join(facts.title(name) for name in names)

@@ -1,0 +1,46 @@
+"""The report stage: the model card, a page for each explained patient, and the page that links them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from clinimm.core.record import write_text
+from clinimm.progress import Progress
+from clinimm.report.facts import RunFacts
+from clinimm.report.model_card import model_card
+from clinimm.report.page import render
+from clinimm.report.patient_report import patient_page
+from clinimm.report.subject import read_subject
+from clinimm.workspace import Workspace
+
+
+def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
+    """Write ``report/model_card.html``, ``report/patients/*.html`` and ``report/index.html``."""
+    facts = RunFacts(workspace)
+    folder = workspace.stage("report")
+    write_text(folder / "model_card.html", model_card(facts))
+    rows = []
+    chosen = explained_subjects(workspace)[: workspace.config.report.patients]
+    for subject_id in progress.track(chosen, "patient pages", len(chosen)):
+        write_text(folder / "patients" / f"{subject_id}.html", patient_page(facts, subject_id))
+        rows.append(dict(read_subject(facts, subject_id).prediction))
+    index = render(
+        "index.html",
+        facts=facts,
+        audit=facts.audit_verdict(),
+        fusion=facts.fusion_verdict(),
+        audit_page=(workspace.root / "audit" / "audit.html").exists(),
+        patients=rows,
+    )
+    write_text(folder / "index.html", index)
+    return {"patients": len(rows), "model_card": "report/model_card.html", "index": "report/index.html"}
+
+
+def explained_subjects(workspace: Workspace) -> list[str]:
+    """The subjects that the explain stage chose, in order of their pseudonym; none before it ran."""
+    path = workspace.root / "explain" / "summary.parquet"
+    if not path.exists():
+        return []
+    return sorted(set(pd.read_parquet(path, columns=["subject_id"])["subject_id"].astype(str)))

@@ -1,0 +1,134 @@
+"""The stages of a run, in order, and what each reads and depends on.
+
+A stage is up to date when its record says that the same code, seed, settings and inputs made the
+outputs that still lie there, byte for byte (law 4). Anything else makes it run again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clinimm.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: its verb, and its folder below the run.
+        entry: ``module:function`` that does the work, ``(Workspace, Progress) -> notes``.
+        purpose: one sentence for people.
+        sections: parts of the pipeline file that change its result.
+        reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
+        external: what it reads from outside the run: ``sources``, ``cohort`` or ``policy``.
+        memory: its subfolders that serve its own next run, are no result and always stay.
+    """
+
+    name: str
+    entry: str
+    purpose: str
+    sections: tuple[str, ...]
+    reads: tuple[str, ...] = ()
+    external: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        "ingest",
+        "clinimm.ingest.stage:run",
+        "Read the sources into events.parquet and refusals.parquet.",
+        sections=("sources", "ingest", "plugins"),
+        external=("sources",),
+        memory=("state",),
+    ),
+    Stage(
+        "cohort",
+        "clinimm.cohort.stage:run",
+        "Choose subjects, index times, labels and splits by the cohort file.",
+        sections=("plugins",),
+        reads=("ingest/events.parquet", "ingest/subjects.parquet"),
+        external=("cohort",),
+    ),
+    Stage(
+        "encode",
+        "clinimm.encode:run",
+        "Cut at the index time and turn what is left into tokens.",
+        sections=("sources", "modalities", "encode", "plugins"),
+        reads=("ingest/events.parquet", "cohort/cohort.parquet", "cohort/spec.json"),
+    ),
+    Stage(
+        "train",
+        "clinimm.fit:run",
+        "Fit the fused model and its simpler rivals.",
+        sections=("modalities", "model", "train", "plugins"),
+        reads=("cohort/", "encode/"),
+    ),
+    Stage(
+        "predict",
+        "clinimm.predict:run",
+        "Score held-out subjects with the model, its subsets and the controls.",
+        sections=("modalities", "model", "train", "plugins"),
+        reads=("ingest/events.parquet", "cohort/", "encode/", "train/"),
+    ),
+    Stage(
+        "evaluate",
+        "clinimm.evaluate.stage:run",
+        "Discrimination, calibration, subsets, controls, and whether fusion helps.",
+        sections=("evaluate",),
+        reads=("cohort/", "predict/"),
+    ),
+    Stage(
+        "explain",
+        "clinimm.explain.stage:run",
+        "Attribute held-out predictions to pixels, tiles, facts and words.",
+        sections=("explain", "modalities", "plugins"),
+        reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
+    ),
+    Stage(
+        "audit",
+        "clinimm.audit.stage:run",
+        "Compare groups of people against the policy.",
+        sections=("audit", "evaluate"),
+        reads=("cohort/", "predict/", "evaluate/metrics.json", "explain/summary.parquet"),
+        external=("policy",),
+    ),
+    Stage(
+        "register",
+        "clinimm.register.stage:run",
+        "Track the run in MLflow, sign its manifest and register the model.",
+        sections=("register",),
+        reads=("train/model/", "predict/predictions.parquet", "evaluate/", "explain/", "audit/"),
+    ),
+    Stage(
+        "report",
+        "clinimm.report.stage:run",
+        "Write the model card and the patient pages.",
+        sections=("report", "explain", "evaluate"),
+        reads=(
+            "ingest/refusals.parquet",
+            "cohort/",
+            "encode/index.json",
+            "train/model/",
+            "predict/",
+            "evaluate/",
+            "explain/",
+            "audit/",
+            "register/registration.json",
+        ),
+    ),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def get_stage(name: str) -> Stage:
+    """A stage by name.
+
+    Raises:
+        ConfigError: there is none of that name; lists those that there are.
+    """
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise ConfigError(f"stage {name!r} is unknown; the stages are {', '.join(STAGE_NAMES)}.")

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from clinimm.core.errors import DataError
+from clinimm.core.pseudonym import KEY_VARIABLE
+from clinimm.report.facts import RunFacts
+from clinimm.report.patient_report import MAX_BYTES, patient_page, write_patient_report
+
+_PAGES = {"model_card.html", "../model_card.html", "index.html", "../audit/audit.html"}
+
+
+class Elements(HTMLParser):
+    """Every tag with its attributes, as a browser would see them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+def dangerous(page: str) -> list[str]:
+    """What on a page could run or load something."""
+    found = []
+    for tag, attributes in Elements(page).found:
+        if tag in {"script", "iframe", "object", "embed", "form", "link", "base"}:
+            found.append(tag)
+        for name, value in attributes.items():
+            text = (value or "").strip().lower()
+            if name.startswith("on") or text.startswith(("javascript:", "http:", "https:", "//")):
+                found.append(f"{tag} {name}={value}")
+            local = text.startswith(("#", "data:image/", "patients/")) or text in _PAGES
+            if name in {"href", "src", "srcdoc"} and not local:
+                found.append(f"{tag} {name}={value}")
+    return found
+
+
+def test_hostile_text_stays_text(make_run: Callable, xss: tuple[str, ...]) -> None:
+    """Every string of every source holds the whole set: record, note, DICOM attributes, cohort."""
+    hostile = " ".join(xss)
+    run = make_run(hostile=hostile)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert dangerous(page) == []
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
+    assert "{{ 7 * 7 }}" in page, "data must not be read as a template"
+    assert not any(text in page for text in xss if "<" in text)
+
+
+def test_the_policy_allows_the_own_stylesheet_and_nothing_else(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    (policy,) = [
+        meta["content"] or ""
+        for meta in Elements(page).named("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    ]
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none';")
+    assert "script-src" not in policy and "unsafe" not in policy
+    assert not re.search(r'\sstyle="', page), "the policy blocks style attributes"
+
+
+def test_the_page_is_small_and_the_same_every_time(run, tmp_path: Path) -> None:
+    first = write_patient_report(run.workspace, run.subject, tmp_path / "a.html").read_bytes()
+    second = write_patient_report(run.workspace, run.subject, tmp_path / "b.html").read_bytes()
+    assert first == second
+    assert len(first) < MAX_BYTES
+
+
+def test_the_first_screen_leads_with_answer_performance_and_verdicts(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    first_screen = page[: page.index('id="why"')]
+    for words in (
+        "Will this patient need intensive care?",
+        "Research use only",
+        "operating point of",
+        "How well it works for patients like this one",
+        "sex: female",
+        "too few patients to show",
+        "Audit: inconclusive",
+        "Does combining the sources help?",
+    ):
+        assert words in first_screen
+    prediction = RunFacts(run.workspace).predictions.set_index("subject_id").loc[run.subject]
+    assert f"{round(100 * prediction['probability'])}\u00a0%" in first_screen
+
+
+def test_evidence_is_in_the_records_own_words(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "Creatinine (LOINC 2160-0)" in page
+    assert "1.9 mg/dL" in page and "(high)" in page and "0.6 to 1.2" in page
+    assert "30 h before" in page
+    assert '<mark class="raises">needs oxygen at 4 litres. No<sup>+0.52</sup></mark>' in page
+    assert '<mark class="lowers">No chest pain' not in page, "overlapping marks go to the stronger"
+    assert "data:image/png;base64," in page
+
+
+def test_nothing_later_than_the_index_time_and_no_name_is_on_the_page(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "777" not in re.sub(r"[0-9a-f]{64}|base64,[A-Za-z0-9+/=]+", "", page)
+    assert (
+        "Doe^" not in page
+        and "Jane" not in page
+        and "MRN1" not in page
+        and str(run.workspace.root) not in page
+    )
+
+
+def test_absent_modalities_are_named(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.bare)
+    assert page.count("not there for this patient") == 2
+    assert "was not explained in this run" in page
+    assert "With these sources alone" in page
+
+
+def test_without_the_key_the_page_says_so(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "another key of enough length")
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "The picture cannot be shown" in page and "another pseudonym key" in page
+    assert "data:image/png" not in page
+
+
+def test_without_the_files_the_page_says_so(run, tmp_path: Path) -> None:
+    (tmp_path / "data" / "film.dcm").unlink()
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert page.count("The picture cannot be shown") == 2
+    assert str(tmp_path) not in page
+
+
+def test_a_run_that_was_never_evaluated_or_audited_says_so(run) -> None:
+    shutil.rmtree(run.workspace.root / "evaluate")
+    shutil.rmtree(run.workspace.root / "audit")
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "This run was not evaluated" in page and "This run was not audited" in page
+
+
+def test_an_explanation_of_another_model_is_not_shown(run) -> None:
+    path = run.workspace.root / "predict" / "predictions.parquet"
+    pd.read_parquet(path).assign(model_digest="e" * 64).to_parquet(path)
+    assert "was not explained in this run" in patient_page(RunFacts(run.workspace), run.subject)
+
+
+def test_a_failed_check_is_said_beside_the_maps(run) -> None:
+    path = run.workspace.root / "explain" / "summary.parquet"
+    pd.read_parquet(path).assign(deletion_auc=0.9).to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "no better than chance" in page and "Do not rely on the maps" in page
+
+
+def test_a_subject_that_was_trained_on_gets_no_page(run, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no held-out prediction"):
+        write_patient_report(run.workspace, "nobody", tmp_path / "x.html")
+
+
+def test_every_picture_has_words_and_every_control_a_label(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    elements = Elements(page)
+    for svg in elements.named("svg"):
+        assert svg.get("aria-label") or svg.get("aria-hidden") == "true"
+    assert all(image.get("alt") for image in elements.named("img"))
+    assert page.count("<label><input") == len(elements.named("input")) > 0
+    assert elements.named("html")[0]["lang"] == "en"
