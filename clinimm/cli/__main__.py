@@ -1,0 +1,5 @@
+"""``python -m clinimm.cli``."""
+
+from clinimm.cli.app import main
+
+main()

@@ -1,0 +1,171 @@
+"""One verb a stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clinimm.cli.common import (
+    Data,
+    Overrides,
+    Quiet,
+    Target,
+    find_subject,
+    load_target,
+    load_workspace,
+    runs_folder,
+)
+from clinimm.core.errors import CliniMMError
+from clinimm.register.registration import last_candidate
+
+EXIT_NO_AUDIT = 3
+
+Subject = Annotated[
+    str | None,
+    typer.Option("--subject", metavar="S", help="One subject: the pseudonym, or the patient identifier."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this file's verbs."""
+    app.command()(ingest)
+    app.command()(cohort)
+    app.command()(encode)
+    app.command()(train)
+    app.command()(predict)
+    app.command()(evaluate)
+    app.command()(explain)
+    app.command()(audit)
+    app.command()(register)
+    app.command()(report)
+
+
+def ingest(file: Target, data: Data = None, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Read the sources into events.parquet and refusals.parquet."""
+    _run("ingest", file, data, settings, quiet)
+
+
+def cohort(
+    file: Target,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print who left at which step, and why.")
+    ] = False,
+    data: Data = None,
+    settings: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Choose subjects, index times, labels and splits by the cohort file."""
+    _run("cohort", file, data, settings, quiet)
+    if explain:
+        from clinimm.cohort.explain import explain_text
+
+        flow = load_workspace(file, settings).need("cohort", "flow.json")
+        typer.echo(explain_text(json.loads(flow.read_text(encoding="utf-8"))))
+
+
+def encode(file: Target, data: Data = None, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Cut at the index time and turn what is left into tokens."""
+    _run("encode", file, data, settings, quiet)
+
+
+def train(file: Target, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Fit the fused model and its simpler rivals; goes on where a killed run stopped."""
+    _run("train", file, None, settings, quiet)
+
+
+def predict(file: Target, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Score held-out subjects with the model, its subsets and the controls."""
+    _run("predict", file, None, settings, quiet)
+
+
+def evaluate(file: Target, settings: Overrides = None) -> None:
+    """Discrimination, calibration, subsets, controls, and whether fusion helps."""
+    from clinimm.cli.summary import evaluation_lines
+
+    _run("evaluate", file, None, settings, quiet=True)
+    for line in evaluation_lines(load_workspace(file, settings)):
+        typer.echo(line)
+
+
+def explain(file: Target, subject: Subject = None, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Attribute predictions to pixels, tiles, facts and words; --subject prints one budget."""
+    if subject is None:
+        _run("explain", file, None, settings, quiet)
+        return
+    from clinimm.cli.summary import budget_lines
+    from clinimm.explain.stage import explain_subjects
+    from clinimm.progress import Progress
+
+    workspace = load_workspace(file, settings)
+    found = explain_subjects(workspace, [find_subject(workspace, subject)], Progress(quiet))
+    for line in budget_lines(found.attributions, found.summary):
+        typer.echo(line)
+
+
+def audit(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="Pipeline file or run; default is the last registered candidate."
+        ),
+    ] = None,
+    settings: Overrides = None,
+) -> None:
+    """Compare groups of people against the policy.
+
+    Exits 0 where nothing blocks, 1 where a rule is broken, 2 where an undecided rule blocks, and 3
+    where the audit itself could not be made.
+    """
+    from clinimm.cli.summary import audit_lines
+
+    try:
+        target = file or last_candidate(runs_folder(settings))
+        _run("audit", target, None, settings, quiet=True)
+        path = load_workspace(target, settings).need("audit", "audit.json")
+    except CliniMMError as error:
+        typer.echo(f"clinimm: {error}", err=True)
+        raise typer.Exit(EXIT_NO_AUDIT) from error
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for line in audit_lines(found):
+        typer.echo(line)
+    typer.echo(f"audit: {path.with_suffix('.html')}")
+    raise typer.Exit(int(found["exit_status"]))
+
+
+def register(file: Target, settings: Overrides = None, quiet: Quiet = False) -> None:
+    """Track the run in MLflow, sign its manifest and register the model."""
+    _run("register", file, None, settings, quiet)
+
+
+def report(
+    file: Target,
+    subject: Subject = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where the subject's page is written.")
+    ] = None,
+    settings: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the model card and the patient pages; --subject writes one patient's page."""
+    if subject is None:
+        if out is not None:
+            raise typer.BadParameter("--out needs --subject")
+        _run("report", file, None, settings, quiet)
+        return
+    from clinimm.report.patient_report import write_patient_report
+
+    workspace = load_workspace(file, settings)
+    found = find_subject(workspace, subject)
+    out = out or workspace.stage("report") / "patients" / f"{found}.html"
+    write_patient_report(workspace, found, out)
+    typer.echo(f"patient report: {out}")
+
+
+def _run(name: str, target: Path, data: Path | None, settings: list[str] | None, quiet: bool) -> None:
+    from clinimm.pipeline import run_stage
+    from clinimm.progress import Progress
+
+    run_stage(load_target(target, settings, data), name, Progress(quiet))

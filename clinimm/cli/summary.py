@@ -1,0 +1,75 @@
+"""What the verbs print at their end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clinimm.workspace import Workspace
+
+_BUDGET_ROWS = 12
+_VERDICT_LINES = 2  # the sentence and the recommendation
+
+
+def evaluation_lines(workspace: Workspace, brief: bool = False) -> list[str]:
+    """The evaluation as a table, with its verdict; nothing before there is one.
+
+    ``brief`` gives the verdict alone, for where the stage has just shown the table.
+    """
+    metrics = _read(workspace.root / "evaluate" / "metrics.json")
+    if metrics is None:
+        return []
+    from clinimm.evaluate.stage import summary_lines
+
+    lines = list(summary_lines(metrics))
+    return lines[-_VERDICT_LINES:] if brief else lines
+
+
+def report_lines(workspace: Workspace) -> list[str]:
+    """Where the documents for people are, and whether the model was registered."""
+    documents = {
+        "refusals": workspace.root / "ingest" / "refusals.parquet",
+        "audit": workspace.root / "audit" / "audit.html",
+        "model card": workspace.root / "report" / "model_card.html",
+        "patient reports": workspace.root / "report" / "index.html",
+    }
+    lines = [f"{name}: {path}" for name, path in documents.items() if path.exists()]
+    registration = _read(workspace.root / "register" / "registration.json")
+    if registration is not None:
+        lines.insert(0, f"registered: {registration['sentence']}")
+    return lines
+
+
+def audit_lines(audit: Mapping[str, Any]) -> list[str]:
+    """Each finding that is not a pass, and the audit's sentence."""
+    findings = [row for row in audit.get("findings", ()) if row["verdict"] != "pass"]
+    return [*(f"{row['verdict']:<13} {row['sentence']}" for row in findings), audit["sentence"]]
+
+
+def budget_lines(attributions: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
+    """One subject's budget: what each part of the input added to the logit, largest first."""
+    lines = []
+    for row in summary.itertuples():
+        mine = attributions[attributions["class_name"] == row.class_name]
+        lines.append(
+            f"{row.task} = {row.class_name}: logit {row.logit:+.3f} = reference {row.baseline_logit:+.3f} "
+            f"+ parts {row.attribution_sum:+.3f} (completeness error {row.convergence_delta:+.4f})"
+        )
+        lines += [
+            f"  {name:<10} {total:+.3f}" for name, total in mine.groupby("modality")["score"].sum().items()
+        ]
+        largest = mine.reindex(mine["score"].abs().sort_values(ascending=False).index).head(_BUDGET_ROWS)
+        lines.append("  largest parts:")
+        lines += [f"  {part.score:+.3f}  {part.modality:<10} {part.text}" for part in largest.itertuples()]
+    return lines
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text(encoding="utf-8"))

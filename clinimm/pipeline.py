@@ -1,0 +1,128 @@
+"""One run from data to report: every stage in order, and only what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clinimm.config import PipelineConfig
+from clinimm.core.errors import CliniMMError, ConfigError, MissingStageError
+from clinimm.core.record import RunRecord
+from clinimm.lock import locked
+from clinimm.perform import Digests, perform, why_stale
+from clinimm.progress import Progress
+from clinimm.settings import write_settings
+from clinimm.stages import STAGE_NAMES, STAGES, Stage, get_stage
+from clinimm.workspace import Workspace
+
+_MOST_COUNTS = 4
+_NAME_WIDTH = max(len(name) for name in STAGE_NAMES)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did with one stage.
+
+    Attributes:
+        stage: the stage's name.
+        skipped: whether its earlier result was kept.
+        record: the evidence of the result that lies there now.
+    """
+
+    stage: str
+    skipped: bool
+    record: RunRecord
+
+
+def run_pipeline(
+    config: PipelineConfig,
+    from_stage: str | None = None,
+    until_stage: str | None = None,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Run the stages from ``from_stage`` to ``until_stage``, skipping those that are up to date.
+
+    ``from_stage`` itself runs in any case; the stages before it are taken as they are. A run that
+    was killed goes on where it stopped: finished stages are skipped.
+
+    Raises:
+        BusyError: another process works on the same run.
+        MissingStageError: a stage before ``from_stage`` was never finished.
+    """
+    progress = progress or Progress()
+    workspace = Workspace(config)
+    chosen = _between(from_stage, until_stage)
+    with locked(workspace.root):
+        write_settings(config, workspace.root)
+        _check_earlier(workspace, chosen[0])
+        digests = Digests()
+        return [
+            _step(stage, workspace, progress, digests, forced=stage.name == from_stage) for stage in chosen
+        ]
+
+
+def run_stage(config: PipelineConfig, name: str, progress: Progress | None = None) -> Outcome:
+    """Run one stage unless it is up to date; the stages before it are taken as they are."""
+    workspace = Workspace(config)
+    with locked(workspace.root):
+        write_settings(config, workspace.root)
+        return _step(get_stage(name), workspace, progress or Progress(), Digests(), forced=False)
+
+
+def _between(from_stage: str | None, until_stage: str | None) -> list[Stage]:
+    first = STAGES.index(get_stage(from_stage)) if from_stage else 0
+    last = STAGES.index(get_stage(until_stage)) if until_stage else len(STAGES) - 1
+    if first > last:
+        raise ConfigError(f"--from {from_stage} comes after --until {until_stage}; nothing would run.")
+    return list(STAGES[first : last + 1])
+
+
+def _check_earlier(workspace: Workspace, first: Stage) -> None:
+    for stage in STAGES[: STAGES.index(first)]:
+        if RunRecord.read(workspace.root / stage.name) is None:
+            raise MissingStageError(
+                f"--from {first.name}: stage {stage.name} of {workspace.root} is not finished; run "
+                f"from {stage.name}, or without --from."
+            )
+
+
+def _step(stage: Stage, workspace: Workspace, progress: Progress, digests: Digests, forced: bool) -> Outcome:
+    reason = "asked for by --from" if forced else why_stale(stage, workspace, digests)
+    if reason is None:
+        record = RunRecord.read(workspace.root / stage.name)
+        if record is not None:
+            progress.say(f"{stage.name:<{_NAME_WIDTH}}  skipped, nothing changed")
+            return Outcome(stage.name, skipped=True, record=record)
+    progress.say(f"{stage.name:<{_NAME_WIDTH}}  {reason}; {stage.purpose[0].lower()}{stage.purpose[1:]}")
+    return Outcome(stage.name, skipped=False, record=_run(stage, workspace, progress, digests))
+
+
+def _run(stage: Stage, workspace: Workspace, progress: Progress, digests: Digests) -> RunRecord:
+    try:
+        record = perform(stage, workspace, progress, digests)
+    except CliniMMError as error:
+        error.add_note(f"stage {stage.name} of {workspace.root}")
+        raise
+    if stage.name == "report":
+        _attach_reports(workspace)
+    progress.say(f"{stage.name:<{_NAME_WIDTH}}  done in {_duration(record)}{_summary(record.notes)}")
+    return record
+
+
+def _attach_reports(workspace: Workspace) -> None:
+    from clinimm.register.mlflow import attach_reports
+
+    attach_reports(workspace)
+
+
+def _duration(record: RunRecord) -> str:
+    seconds, memory = record.cost["wall_seconds"], record.cost["peak_rss_mib"]
+    minutes, rest = divmod(round(seconds), 60)
+    spent = f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return f"{spent}, peak {memory:.0f} MiB"
+
+
+def _summary(notes: dict[str, Any]) -> str:
+    """The first few counts among a stage's notes; the rest is in its record."""
+    counts = {key: value for key, value in notes.items() if isinstance(value, int)}
+    return "".join(f"; {key.replace('_', ' ')} {value}" for key, value in list(counts.items())[:_MOST_COUNTS])
