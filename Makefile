@@ -34,7 +34,7 @@ demo: setup  ## Simulate a hospital and run the whole pipeline on it, offline, w
 	@$(BIN)/clinimm run pipelines/demo.yaml
 
 test: setup apt  ## Run every test; those that need licensed data skip where it is absent.
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 check: setup  ## Format, lint, types, import contracts, spelling: what CI runs first.
 	@$(BIN)/ruff format --check .
@@ -51,7 +51,7 @@ audit: setup  ## Audit the last registered candidate, or RUN=runs/NAME; fails wh
 	@$(BIN)/clinimm audit $(RUN)
 
 bench: setup  ## Run every benchmark behind a claim of the README.
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 docs: setup  ## Build the documentation into site/.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -118,7 +118,12 @@ class TrainConfig(Frozen):
         "auto", description="`auto` takes bfloat16 where processor or accelerator computes in it."
     )
     single_modality: bool = Field(True, description="Whether each modality is also trained alone (law 5).")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 is all cores.")
+    workers: int = Field(
+        0, ge=0, description="Models that are trained side by side; 0 is one a core, or 1 with a GPU."
+    )
+    threads: int = Field(
+        1, gt=0, description="Torch threads a worker; the number changes rounding, and so the weights."
+    )
 
 
 class EvaluateConfig(Frozen):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from clinimm.corpus import Corpus
 from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
 from clinimm.model import FusionModel, FusionNetwork, ModelSpec
+from clinimm.parallel import cores, run_jobs
 from clinimm.progress import Progress
-from clinimm.tables import Cohort, Fit, load_cohort
+from clinimm.tables import Cohort, Fit, load_cohort, read_cohort
 from clinimm.train import TrainingSet, predict_raw, train_member
 from clinimm.workspace import Workspace
 
 _SEED_STEP = 1_000
+_PLAN = "plan"  # file with the digest of all that decides what is fitted to what
 _TUNING_PARTS = 5  # of which one is for tuning, where the split names no tuning subjects
 
 
@@ -42,20 +45,19 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         DataError: no subject is labelled, or no modality is left to train on.
     """
     config = workspace.config
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
     folder = workspace.stage("train")
     cohort = load_cohort(workspace)
     corpus = Corpus.load(workspace.root / "encode", config.plugins)
     modalities = _modalities(config, corpus)
     _forget_other_plan(folder, workspace)
     jobs = list(_jobs(folder, cohort, modalities, config))
-    for target, fit, names, seed in progress.track(jobs, "models"):
-        if not (target / "done").exists():
-            _fit_model(target, fit, names, corpus, cohort, config, seed)
+    missing = [job for job in jobs if not (job.target / "done").exists()]
+    finished = run_jobs(partial(_do, workspace), missing, _workers(config))
+    for _ in progress.track(finished, "models", len(missing)):
+        pass
     if not _is_cross_validation(cohort):
         _copy_model(folder / "fits" / cohort.fits[0].name, folder / "model")
-    history = [_history(target) for target, *_ in jobs]
+    history = [_history(job.target) for job in jobs]
     pd.concat(history, ignore_index=True).to_parquet(folder / "history.parquet", index=False)
     shipped = FusionModel.from_pretrained(folder / "model")
     return {
@@ -75,37 +77,58 @@ def _modalities(config: PipelineConfig, corpus: Corpus) -> tuple[str, ...]:
     return names
 
 
-def _jobs(
-    folder: Path, cohort: Cohort, modalities: tuple[str, ...], config: PipelineConfig
-) -> Iterator[tuple[Path, Fit, tuple[str, ...], int]]:
-    """Every model to fit: where it goes, its subjects, its modalities, its seed."""
-    for index, fit in enumerate(cohort.fits):
-        seed = config.seed + _SEED_STEP * index
-        yield folder / "fits" / fit.name, fit, modalities, seed
-        if config.train.single_modality and len(modalities) > 1:
-            for name in modalities:
-                yield folder / "singles" / fit.name / name, fit, (name,), seed
+@dataclass(frozen=True)
+class Job:
+    """One model to fit: where it goes, its subjects, its modalities, its seed."""
+
+    target: Path
+    fit: Fit
+    modalities: tuple[str, ...]
+    seed: int
+
+
+def _jobs(folder: Path, cohort: Cohort, modalities: tuple[str, ...], config: PipelineConfig) -> Iterator[Job]:
+    """Every model of the run; the longest trainings first."""
     if _is_cross_validation(cohort):
         whole = Fit(-1, -1, cohort.labelled, (), ())
-        yield folder / "model", whole, modalities, config.seed + _SEED_STEP * len(cohort.fits)
+        yield Job(folder / "model", whole, modalities, config.seed + _SEED_STEP * len(cohort.fits))
+    for index, fit in enumerate(cohort.fits):
+        yield Job(folder / "fits" / fit.name, fit, modalities, config.seed + _SEED_STEP * index)
+    if config.train.single_modality and len(modalities) > 1:
+        for index, fit in enumerate(cohort.fits):
+            for name in modalities:
+                target = folder / "singles" / fit.name / name
+                yield Job(target, fit, (name,), config.seed + _SEED_STEP * index)
 
 
-def _fit_model(
-    target: Path,
-    fit: Fit,
-    modalities: tuple[str, ...],
-    corpus: Corpus,
-    cohort: Cohort,
-    config: PipelineConfig,
-    seed: int,
-) -> None:
+def _workers(config: PipelineConfig) -> int:
+    """Models side by side: as asked for, else one a core; a GPU is not shared."""
+    return config.train.workers or (1 if torch.cuda.is_available() else cores())
+
+
+def _do(workspace: Workspace, job: Job) -> None:
+    """Do one job, in whichever process this is."""
+    torch.set_num_threads(workspace.config.train.threads)
+    plan = (workspace.root / "train" / _PLAN).read_text(encoding="utf-8")
+    cohort, corpus = _tables(workspace.root, plan, workspace.config.plugins)
+    _fit_model(job, corpus, cohort, workspace.config)
+
+
+@lru_cache(maxsize=1)
+def _tables(root: Path, plan: str, plugins: tuple[str, ...]) -> tuple[Cohort, Corpus]:
+    """Read once a process and plan: a worker fits many models to the same tables."""
+    return read_cohort(root / "cohort"), Corpus.load(root / "encode", plugins)
+
+
+def _fit_model(job: Job, corpus: Corpus, cohort: Cohort, config: PipelineConfig) -> None:
     """Train the members of one model, calibrate it, and save it with its tuning logits."""
+    fit, target, seed = job.fit, job.target, job.seed
     pool = tuple(sorted((*fit.training, *fit.tuning)))
     spec = ModelSpec(
         task=cohort.task,
         model=config.model,
-        modalities={name: config.modality(name) for name in modalities},
-        statistics=_statistics(corpus, pool, modalities, config),
+        modalities={name: config.modality(name) for name in job.modalities},
+        statistics=_statistics(corpus, pool, job.modalities, config),
         plugins=config.plugins,
         provenance={"fit": fit.name, "seed": seed, "subjects": len(pool)},
     )
@@ -222,7 +245,7 @@ def _forget_other_plan(folder: Path, workspace: Workspace) -> None:
             "encode": digest_file(workspace.need("encode", "index.json")),
         }
     )
-    record = folder / "plan"
+    record = folder / _PLAN
     if record.exists() and record.read_text(encoding="utf-8").strip() != plan:
         for name in ("fits", "singles", "model"):
             shutil.rmtree(folder / name, ignore_errors=True)

@@ -56,7 +56,9 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     if not copy.is_file():
         raise ConfigError(f"{folder} is not the folder of a run: it has no {PIPELINE_COPY}.")
     config = load_pipeline(copy, overrides)
-    changes: dict[str, Any] = {"runs_dir": folder.parent, "name": folder.name}
+    changes: dict[str, Any] = {"runs_dir": folder.parent}
+    if not any(override.startswith("name=") for override in overrides):
+        changes["name"] = folder.name  # the folder may have been renamed
     kept = folder / COHORT_COPY
     if kept.is_file() and (config.cohort is None or not config.cohort.is_file()):
         changes["cohort"] = kept

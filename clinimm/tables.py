@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -48,11 +49,19 @@ def load_cohort(workspace: Workspace, needs_labels: bool = True) -> Cohort:
     """Read the cohort stage's tables.
 
     Raises:
-        DataError: no subject is labelled, and ``needs_labels``.
+        MissingStageError: the cohort stage did not run.
+        DataError: no subject is labelled.
     """
-    table = pd.read_parquet(workspace.need("cohort", "cohort.parquet")).set_index("subject_id")
-    splits = pd.read_parquet(workspace.need("cohort", "splits.parquet"))
-    value = json.loads(workspace.need("cohort", "task.json").read_text(encoding="utf-8"))
+    for name in ("cohort.parquet", "splits.parquet", "task.json"):
+        workspace.need("cohort", name)
+    return read_cohort(workspace.root / "cohort", needs_labels)
+
+
+def read_cohort(folder: Path, needs_labels: bool = True) -> Cohort:
+    """The tables in ``folder``; see ``load_cohort``."""
+    table = pd.read_parquet(folder / "cohort.parquet").set_index("subject_id")
+    splits = pd.read_parquet(folder / "splits.parquet")
+    value = json.loads((folder / "task.json").read_text(encoding="utf-8"))
     task = Task(value["name"], value["kind"], tuple(value["classes"]))
     targets = _targets(table, task)
     fits = []

@@ -52,7 +52,7 @@ def workspace_in(folder: Path, folds: int = 1, members: int = 1, **extra: object
             "name": "toy",
             "runs_dir": folder,
             "model": {"width": 16, "heads": 2, "latents": 4, "members": members},
-            "train": {"epochs": 12, "learning_rate": 3e-3, **extra},
+            "train": {"epochs": 12, "learning_rate": 3e-3, "workers": 1, **extra},
         }
     )
     workspace = Workspace(config)

@@ -45,4 +45,4 @@ def test_every_stage_is_a_verb() -> None:
 
 def test_unknown_stage_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="the stages are ingest, cohort, encode, train"):
-        get_stage("trian")
+        get_stage("learn")

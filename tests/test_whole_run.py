@@ -28,7 +28,8 @@ TRAINED = STAGE_NAMES[: STAGE_NAMES.index("predict") + 1]
 def _start(file: Path, *options: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "clinimm.cli", "run", str(file), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **pipes)
 
 
 def _kill_in(stage: str, seconds: float, file: Path, run: Path) -> None:
@@ -53,7 +54,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "config"))
         for stage, seconds in KILLED.items():
             _kill_in(stage, seconds, file, run)
-        assert application.run(["run", str(file), "--quiet"]) == 0
+        process = _start(file, "--quiet")
+        _, text = process.communicate(timeout=300)
+        assert process.returncode == 0, text
     return file
 
 

@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import typer
 
@@ -21,6 +22,9 @@ from clinimm.core.errors import CliniMMError
 EXIT_REFUSED = 2
 EXIT_DEFECT = 70
 EXIT_INTERRUPTED = 130
+
+#: What Typer raises for a wrong option; it exports the class's children only.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="clinimm",
@@ -53,10 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; its exit code."""
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="clinimm")
-    except SystemExit as request:
-        return request.code if isinstance(request.code, int) else EXIT_REFUSED
-    except KeyboardInterrupt:
+        code = app(
+            args=list(arguments) if arguments is not None else None,
+            prog_name="clinimm",
+            standalone_mode=False,
+        )
+    except _UsageError as error:
+        error.show()
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
         _say("\nInterrupted. Finished stages are kept: the same command goes on where it stopped.")
         return EXIT_INTERRUPTED
     except CliniMMError as error:
@@ -71,7 +80,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001  # the outermost frame: a person gets a sentence, the file the rest
         return _report_defect(error)
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _say_error(error: Exception) -> None:

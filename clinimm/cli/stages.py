@@ -58,12 +58,11 @@ def cohort(
     quiet: Quiet = False,
 ) -> None:
     """Choose subjects, index times, labels and splits by the cohort file."""
-    _run("cohort", file, data, settings, quiet)
-    if explain:
-        from clinimm.cohort.explain import explain_text
-
-        flow = load_workspace(file, settings).need("cohort", "flow.json")
-        typer.echo(explain_text(json.loads(flow.read_text(encoding="utf-8"))))
+    try:
+        _run("cohort", file, data, settings, quiet)
+    finally:  # a cohort that is refused is explained as well: that is when one asks
+        if explain:
+            _print_flow(load_workspace(file, settings).root / "cohort" / "flow.json")
 
 
 def encode(file: Target, data: Data = None, settings: Overrides = None, quiet: Quiet = False) -> None:
@@ -162,6 +161,13 @@ def report(
     out = out or workspace.stage("report") / "patients" / f"{found}.html"
     write_patient_report(workspace, found, out)
     typer.echo(f"patient report: {out}")
+
+
+def _print_flow(path: Path) -> None:
+    from clinimm.cohort.explain import explain_text
+
+    if path.is_file():
+        typer.echo(explain_text(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _run(name: str, target: Path, data: Path | None, settings: list[str] | None, quiet: bool) -> None:

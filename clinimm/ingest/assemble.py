@@ -15,7 +15,7 @@ from clinimm.core.errors import Refusal
 from clinimm.ingest.columns import Settled, event_columns
 from clinimm.ingest.demographics import demographics
 from clinimm.ingest.duplicates import settle
-from clinimm.ingest.link import Links, Name
+from clinimm.ingest.people import Links, Name
 from clinimm.ingest.shard import KnownFile
 from clinimm.ingest.tables import EVENT_SCHEMA
 from clinimm.sources.base import Opener

@@ -11,7 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clinimm.ingest.link import Links
+from clinimm.ingest.people import Links
 from clinimm.ingest.scrub import Scrubber
 from clinimm.ingest.shard import KnownFile
 from clinimm.ingest.tables import EVENT_SCHEMA

@@ -6,12 +6,13 @@ decimal, and 90 means 90 or older (45 CFR 164.514(b)(2)(i)(C)).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
 from clinimm.core.event import AGE_YEARS, ETHNICITY, RACE, SEX, Event
-from clinimm.ingest.link import Person
+from clinimm.ingest.people import Person
 
 DAYS_A_YEAR = 365.25
 OLDEST_YEARS = 90
@@ -37,7 +38,7 @@ def demographics(person: Person, first_us: int, stated: tuple[int, float] | None
     if age is not None and 0 <= age <= _IMPOSSIBLE_YEARS:
         yield _event(person, when, AGE_YEARS, number=coarse(age))
     if person.race is not None:
-        source = f'{{"source": "{person.race_source}"}}' if person.race_source else None
+        source = json.dumps({"source": person.race_source}) if person.race_source else None
         yield _event(person, when, RACE, text=person.race, attributes=source)
     if person.ethnicity is not None:
         yield _event(person, when, ETHNICITY, text=person.ethnicity)

@@ -96,7 +96,11 @@ class PathCleaner:
     _LONGEST = 9
 
     def __init__(self, pseudonyms: Mapping[str, str], names: Iterable[str] = ()) -> None:
-        self._pseudonyms = {key.casefold(): value for key, value in pseudonyms.items()}
+        known = {key.casefold(): value for key, value in pseudonyms.items()}
+        self._short = {
+            key: value for key, value in known.items() if key.isdigit() and len(key) < _SHORTEST_NUMBER
+        }
+        self._pseudonyms = {key: value for key, value in known.items() if key not in self._short}
         self._names = {
             part.casefold()
             for name in names
@@ -105,7 +109,11 @@ class PathCleaner:
         }
 
     def clean(self, text: str) -> str:
-        """``text`` without any identifier that starts and ends between two marks of punctuation."""
+        """``text`` without any identifier that starts and ends between two marks of punctuation.
+
+        A number of up to three digits is taken for an identifier only where it is a whole folder.
+        """
+        text = "/".join(self._short.get(part, part) for part in text.split("/"))
         spans = [match.span() for match in _TOKEN.finditer(text)]
         parts, last, number = [], 0, 0
         while number < len(spans):
@@ -124,7 +132,7 @@ class PathCleaner:
     def _replacement(self, piece: str, width: int) -> str | None:
         key = piece.casefold()
         found = self._pseudonyms.get(key)
-        if found is None and width == 1 and key in self._names:
+        if found is None and width == 1 and key in self._names and not (piece == key and key in _ORDINARY):
             return "_" * len(piece)
         return found
 

@@ -20,7 +20,8 @@ from clinimm.core.fact import microseconds
 from clinimm.core.pseudonym import Pseudonymiser, load_pseudonymiser
 from clinimm.core.record import digest_file
 from clinimm.ingest.assemble import Assembled, Inputs, assemble, unique_names
-from clinimm.ingest.link import Links, Stated, link, normal_issuer
+from clinimm.ingest.link import link
+from clinimm.ingest.people import Links, Stated, normal_issuer
 from clinimm.ingest.pool import Batch, Worker, batches, process_count, read_all
 from clinimm.ingest.scrub import PathCleaner
 from clinimm.ingest.shard import FACT_SCHEMA, KnownFile

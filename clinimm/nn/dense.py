@@ -42,7 +42,7 @@ def fit_dense(values: np.ndarray, components: int) -> dict[str, Any]:
         has zero mean and about unit variance.
     """
     inputs = values.shape[1]
-    if len(values) == 0:
+    if values.size == 0:
         return _statistics(np.zeros(inputs), scale=np.ones(inputs))
     mean, covariance = _moments(values, with_covariance=components > 0)
     if components <= 0:

@@ -16,7 +16,7 @@ _GLYPHS = {
     "S": (".1111", "1....", "1....", ".111.", "....1", "....1", "1111."),
     "W": ("1...1", "1...1", "1...1", "1.1.1", "1.1.1", "11.11", "1...1"),
 }
-_LUNG_CENTRE_X = 0.42
+_LUNG_CENTRE_X = 0.43
 _LESION_EDGE = 0.5
 
 
@@ -101,9 +101,9 @@ def draw_lesions(present: bool, generator: np.random.Generator) -> tuple[Lesion,
     side = -1.0 if generator.random() < 0.5 else 1.0
     lesion = Lesion(
         x=side * float(generator.uniform(0.36, 0.48)),
-        y=float(generator.uniform(-0.38, 0.12)),
+        y=float(generator.uniform(-0.42, 0.0)),
         radius=float(generator.uniform(0.17, 0.22)),
-        contrast=float(generator.uniform(0.34, 0.44)),
+        contrast=float(generator.uniform(0.36, 0.46)),
         lobes=(float(generator.uniform(0, 6.28)), float(generator.uniform(0, 6.28))),
     )
     return (lesion,) if present else ()
@@ -140,12 +140,12 @@ def render_film(plan: FilmPlan) -> Film:
         indexing="ij",
     )
     leaning = x + plan.tilt * y
-    grey = _anatomy(leaning, y, plan, generator)
+    grey, air = _anatomy(leaning, y, plan, generator)
     boxes = []
     for lesion in plan.lesions:
         shape = _lesion_shape(x, y, lesion)
-        texture = 1 + 0.15 * _texture((plan.rows, plan.columns), 2.5, generator)
-        grey += lesion.contrast * shape * texture
+        texture = 1 + 0.12 * _texture((plan.rows, plan.columns), 2.5, generator)
+        grey += lesion.contrast * shape * texture * (0.15 + 0.85 * air)
         boxes.append(_box(shape > _LESION_EDGE))
     grey = gaussian_filter(grey, 0.6) * plan.exposure
     grey += 0.012 * generator.standard_normal(grey.shape, dtype=np.float32)
@@ -153,7 +153,10 @@ def render_film(plan: FilmPlan) -> Film:
     return Film(np.clip(grey, 0, 1), tuple(boxes))
 
 
-def _anatomy(x: np.ndarray, y: np.ndarray, plan: FilmPlan, generator: np.random.Generator) -> np.ndarray:
+def _anatomy(
+    x: np.ndarray, y: np.ndarray, plan: FilmPlan, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grey values without lesions, and how much of each pixel is lung, 0 to 1."""
     across = np.abs(x)
     lungs = _lungs(x, y, plan)
     torso = _step((_torso_width(y) - across) * 30)
@@ -161,11 +164,12 @@ def _anatomy(x: np.ndarray, y: np.ndarray, plan: FilmPlan, generator: np.random.
     hilum = np.exp(-(((across - 0.17) / 0.1) ** 2) - ((y + 0.08) / 0.2) ** 2) * lungs
     vessels = np.clip(_texture(x.shape, 2.0, generator), 0, None) * lungs
     tissue = 0.62 + 0.03 * _texture(x.shape, 12.0, generator)
-    grey = torso * tissue - 0.44 * lungs * (1 - heart)
+    air = lungs * (1 - heart)
+    grey = torso * tissue - 0.44 * air
     grey += 0.10 * heart + 0.10 * hilum + 0.035 * vessels
-    grey += 0.09 * _spine(x, y) * torso + 0.085 * _ribs(across, y, plan) * torso
+    grey += 0.09 * _spine(x, y) * torso + 0.13 * _ribs(across, y, plan) * torso
     grey += 0.12 * _clavicles(across, y) * torso
-    return np.asarray(grey + 0.03, dtype=np.float32)
+    return np.asarray(grey + 0.03, dtype=np.float32), air
 
 
 def _torso_width(y: np.ndarray) -> np.ndarray:
@@ -177,10 +181,10 @@ def _lungs(x: np.ndarray, y: np.ndarray, plan: FilmPlan) -> np.ndarray:
     both = np.zeros_like(x)
     for side, dome in ((-1.0, 0.40), (1.0, 0.47)):
         down = (y + 0.10) / 0.66
-        half_width = plan.lung * 0.335 * np.clip(0.82 + 0.30 * down, 0.3, 1.0)
+        half_width = plan.lung * 0.375 * np.clip(0.82 + 0.30 * down, 0.3, 1.0)
         inside = 1 - ((x - side * _LUNG_CENTRE_X) / half_width) ** 2 - np.abs(down) ** 2.6
         diaphragm = dome + 0.9 * (x - side * 0.36) ** 2
-        both += _step(inside * 14) * _step((diaphragm - y) * 32)
+        both += _step(inside * 9) * _step((diaphragm - y) * 32)
     return both
 
 

@@ -103,10 +103,21 @@ def test_defect_leaves_its_traceback_in_a_private_file(
 
 
 def test_interrupt_says_how_to_go_on(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _raising(KeyboardInterrupt(), monkeypatch) == application.EXIT_INTERRUPTED
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clinimm.pipeline.run_stage", interrupted)
+    file = tmp_path / "p.yaml"
+    file.write_text("name: x\n")
+    assert application.run(["train", str(file)]) == application.EXIT_INTERRUPTED
     assert "goes on where it stopped" in capsys.readouterr().err
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert application.run([]) == 2
+    assert "Commands:" in "".join(capsys.readouterr())
 
 
 def test_missing_package_names_how_to_get_it(

@@ -68,6 +68,13 @@ def test_run_is_found_by_name_below_runs_dir(pipeline_file: Path, tmp_path: Path
         find_run(Path("second"), [f"runs_dir={runs}"])
 
 
+def test_run_can_be_taken_up_under_another_name(pipeline_file: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    write_settings(load_target(pipeline_file), runs / "first")
+    config = load_target(runs / "first", ["name=second"])
+    assert Workspace(config).root == runs / "second"
+
+
 def test_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not the folder of a run"):
         load_target(tmp_path)

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.fact import Fact, FactRows, fact_of, row_of
@@ -21,6 +21,7 @@ _FACT = Fact(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)),
     st.one_of(st.just("Patient/7"), st.tuples(st.none() | st.text(), st.text(min_size=1))),

@@ -1,6 +1,6 @@
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.ingest.duplicates import settle
@@ -27,6 +27,7 @@ def table(rows: list[dict[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(full, FACT_SCHEMA)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(_ROW, max_size=12))
 def test_of_each_object_exactly_one_copy_stays_whole_and_it_is_a_latest_one(
     rows: list[dict[str, object]],

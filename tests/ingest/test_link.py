@@ -2,11 +2,12 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.pseudonym import Pseudonymiser
-from clinimm.ingest.link import LOGICAL_ID, Links, Stated, link, normal_issuer
+from clinimm.ingest.link import link
+from clinimm.ingest.people import LOGICAL_ID, Links, Stated, normal_issuer
 from clinimm.modality import Identity
 
 _PSEUDONYMS = Pseudonymiser(b"0123456789abcdef")
@@ -169,6 +170,7 @@ _STATED = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(_STATED, max_size=7), st.randoms())
 def test_the_order_of_files_does_not_matter(stated: list[Stated], rng: random.Random) -> None:
     shuffled = rng.sample(stated, len(stated))
@@ -177,6 +179,7 @@ def test_the_order_of_files_does_not_matter(stated: list[Stated], rng: random.Ra
     assert one.problems == other.problems
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(_STATED, max_size=7))
 def test_nobody_is_both_female_and_male(stated: list[Stated]) -> None:
     links = link(stated, _PSEUDONYMS)

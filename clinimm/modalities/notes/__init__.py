@@ -14,6 +14,7 @@ MODALITY = Modality(
     scan=Lazy(f"{_HERE}.reader", "scan", _EXTRA),
     encode=Lazy(f"{_HERE}.encoder", "encode", _EXTRA),
     fit=Lazy(f"{_HERE}.encoder", "fit", _EXTRA),
+    tensorise=Lazy(f"{_HERE}.encoder", "tensorise", _EXTRA),
     build_encoder=Lazy(f"{_HERE}.encoder", "build_encoder", _EXTRA),
     locate=Lazy(f"{_HERE}.explain", "locate", _EXTRA),
 )

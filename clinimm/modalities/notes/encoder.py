@@ -15,20 +15,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clinimm.core.errors import ConfigError, InputRejected, MissingExtraError
+from clinimm.core.errors import ConfigError, InputRejected, MissingExtraError, Refusal
 from clinimm.core.record import digest_bytes
+from clinimm.modalities.notes.lexical import fit_lexical, lexical_vectors
 from clinimm.modalities.notes.transform import spans
 from clinimm.modality import EncodeContext, Encoded, Statistics
 from clinimm.nn.cache import Entry, TokenCache
-from clinimm.nn.dense import DenseEncoder, fit_dense
+from clinimm.nn.dense import Standardise, fit_dense
 from clinimm.nn.encoder import TokenEncoder
 from clinimm.nn.image import digest_weights
 from clinimm.nn.rows import by_time, fill_cache, gather, most_recent
+from clinimm.nn.tokens import Tokens
 
 if TYPE_CHECKING:
     from clinimm.config import ModalityConfig
 
 MINILM = "minilm"
+#: No language model: a span is the words that it uses (``lexical.py``).
+LEXICAL = "lexical"
 #: Raise when the same text would give other tokens: old cache entries are then misses.
 VERSION = 1
 
@@ -36,7 +40,8 @@ _WINDOW = 256
 _OVERLAP = 64
 _STEP = 16
 _UNITS = ("span", "wordpiece")
-_KNOWN = {"unit", "components"}
+_KNOWN = {"unit", "components", "lexical", "min_subjects"}
+_LEXICAL_COMPONENTS = 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,9 @@ def load_text_encoder(name: str | None) -> TextEncoder:
     elif kind == "hf" and rest:
         place = rest
     else:
-        raise ConfigError(f"notes encoder {name!r} is unknown; known are {MINILM} and hf:NAME_OR_PATH.")
+        raise ConfigError(
+            f"notes encoder {name!r} is unknown; known are {MINILM}, {LEXICAL} and hf:NAME_OR_PATH."
+        )
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
@@ -106,10 +113,12 @@ def _minilm_path() -> str:
 def encode(events: pd.DataFrame, context: EncodeContext) -> Encoded:
     """One token a span of every note.
 
-    Options: ``unit`` (``span``, default, or ``wordpiece``), ``components`` (see ``fit``).
+    Options: ``unit`` (``span``, default, or ``wordpiece``), and those of ``fit``.
     """
     unit = _unit(context.config)
     notes = by_time(_with_digest(events), "digest", "code")
+    if context.config.encoder.name == LEXICAL:
+        return _spans_alone(notes, context.config)
     encoder = load_text_encoder(context.config.encoder.name)
     cache = TokenCache(context.cache_dir).encoder(encoder.identity(unit))
     refusals, counts = fill_cache(
@@ -121,11 +130,34 @@ def encode(events: pd.DataFrame, context: EncodeContext) -> Encoded:
         context.progress,
     )
     rows, values = gather(notes, cache, _describe)
-    rows["row"] = np.arange(len(rows))
-    kept = most_recent(rows, context.config.max_tokens)
-    values = values[kept["row"].to_numpy(dtype=np.int64)]
-    counts = {**counts, "beyond_max_tokens": len(rows) - len(kept)}
-    return Encoded(kept.drop(columns="row"), values, tuple(refusals.values()), counts)
+    return _limited(Encoded(rows, values, tuple(refusals.values()), counts), context.config.max_tokens)
+
+
+def _limited(encoded: Encoded, limit: int) -> Encoded:
+    numbered = encoded.tokens.assign(row=np.arange(len(encoded.tokens)))
+    kept = most_recent(numbered, limit)
+    values = encoded.values[kept["row"].to_numpy(dtype=np.int64)]
+    counts = {**encoded.counts, "beyond_max_tokens": len(numbered) - len(kept)}
+    return Encoded(kept.drop(columns="row"), values, encoded.refusals, counts)
+
+
+def _spans_alone(notes: pd.DataFrame, config: ModalityConfig) -> Encoded:
+    """The spans without values: their words become numbers once a vocabulary is learned."""
+    frames, refusals = [notes[["subject_id", "time_hours"]].iloc[:0]], []
+    for item in notes.to_dict("records"):
+        row = {str(key): value for key, value in item.items()}
+        try:
+            places = np.asarray(spans(_text(row)), dtype=np.int32).reshape(-1, 2)
+        except InputRejected as error:
+            digest = str(row["digest"])
+            refusals.append(Refusal(digest, str(row["code"]), error.code, error.reason, error.remedy))
+            continue
+        described = _describe(row, {"spans": places})
+        frames.append(described.assign(subject_id=row["subject_id"], time_hours=float(row["time_hours"])))
+    tokens = pd.concat(frames, ignore_index=True)
+    return _limited(
+        Encoded(tokens, np.zeros((len(tokens), 0), np.float16), tuple(refusals)), config.max_tokens
+    )
 
 
 def _unit(config: ModalityConfig) -> str:
@@ -136,6 +168,8 @@ def _unit(config: ModalityConfig) -> str:
     if config.encoder.fine_tune_blocks:
         raise ConfigError("notes: fine_tune_blocks must be 0; the language model stays frozen.")
     unit = str(options.get("unit", _UNITS[0]))
+    if unit != _UNITS[0] and _lexical_components(config):
+        raise ConfigError(f"notes encoder option unit is {unit!r}, but lexical needs {_UNITS[0]!r}.")
     if unit not in _UNITS:
         raise ConfigError(f"notes encoder option unit is {unit!r}; known are {', '.join(_UNITS)}.")
     return unit
@@ -261,11 +295,57 @@ def _describe(item: Mapping[str, Any], entry: Entry) -> pd.DataFrame:
     )
 
 
+def _lexical_components(config: ModalityConfig) -> int:
+    usual = _LEXICAL_COMPONENTS if config.encoder.name == LEXICAL else 0
+    return int(config.encoder.options.get("lexical", usual))
+
+
 def fit(encoded: Encoded, config: ModalityConfig) -> Statistics:
-    """Mean and scale of training tokens; option ``components`` keeps that many principal ones."""
-    return fit_dense(encoded.values, int(config.encoder.options.get("components", 0)))
+    """Mean and scale of training tokens and, where asked for, their words.
+
+    Options: ``components`` keeps that many principal components of the language model's tokens;
+    ``lexical`` adds that many of the words that the span uses (``min_subjects``, default 3, must
+    use a word).
+    """
+    options = config.encoder.options
+    dense = fit_dense(encoded.values, int(options.get("components", 0)))
+    wanted = _lexical_components(config)
+    if not wanted:
+        return dense
+    words = fit_lexical(encoded.tokens, wanted, int(options.get("min_subjects", 3)))
+    scale = fit_dense(lexical_vectors(encoded.tokens["text"], words), int(words["components"]))
+    raw_dim = int(dense["inputs"]) + int(words["components"])
+    return {**dense, "raw_dim": raw_dim, "lexical": words, "lexical_scale": scale}
+
+
+def tensorise(encoded: Encoded, statistics: Statistics) -> np.ndarray:
+    """(row, dim) float32: the language model's token, then the words' components."""
+    values = np.asarray(encoded.values, dtype=np.float32)
+    if "lexical" not in statistics:
+        return values
+    return np.concatenate([values, lexical_vectors(encoded.tokens["text"], statistics["lexical"])], axis=1)
+
+
+class NotesEncoder(TokenEncoder):
+    """Standardises the language model's part and the words' part of each token.
+
+    Zero is the average training token, so the default baseline holds.
+    """
+
+    def __init__(self, statistics: Statistics) -> None:
+        super().__init__()
+        parts = [statistics, *([statistics["lexical_scale"]] if "lexical" in statistics else [])]
+        self.parts = torch.nn.ModuleList(Standardise(part) for part in parts)
+        self.sizes = [int(part["inputs"]) for part in parts]
+        self.dim = sum(int(part["dim"]) for part in parts)
+
+    def embed(self, raw: Tokens) -> Tokens:
+        """(batch, row, raw) -> (batch, row, dim)."""
+        pieces = raw.values.split(self.sizes, dim=-1)
+        values = torch.cat([part(piece) for part, piece in zip(self.parts, pieces, strict=True)], dim=-1)
+        return raw.with_values(values * raw.mask.unsqueeze(-1))
 
 
 def build_encoder(config: ModalityConfig, statistics: Statistics) -> TokenEncoder:
     """Standardises; the language model itself ran in ``encode`` and is frozen."""
-    return DenseEncoder(statistics)
+    return NotesEncoder(statistics)

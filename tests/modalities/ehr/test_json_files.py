@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.errors import InputRejected
@@ -23,6 +23,7 @@ def _depth(value: Any) -> int:
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
+@settings(deadline=None, max_examples=60)
 @given(_VALUES, st.integers(0, 40))
 def test_brackets_in_strings_do_not_count(value: Any, wraps: int) -> None:
     for _ in range(wraps):

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.modalities.ehr.units import ALIASES, USUAL, conversion, is_absurd
@@ -39,6 +39,7 @@ def test_known_conversions(code: str, unit: str, value: float, expected: float, 
     assert math.isclose(change.apply(value), expected, rel_tol=2e-3 if "mol" in unit else 1e-6)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(USUAL)), st.floats(-1e6, 1e6))
 def test_the_usual_unit_changes_nothing(code: str, value: float) -> None:
     change = conversion(f"LOINC//{code}", USUAL[code][0])

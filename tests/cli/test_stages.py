@@ -1,0 +1,83 @@
+"""The verbs of the stages, where they do more than run one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from clinimm.cli.app import run
+from tests.small_export import COHORT, write_export
+
+
+@pytest.fixture
+def smallest(tmp_path: Path) -> Path:
+    """A pipeline file with a name and a source, and nothing else."""
+    write_export(tmp_path / "export", patients=12)
+    file = tmp_path / "p.yaml"
+    file.write_text(f"name: first_look\nsources: [{{kind: local, root: {tmp_path / 'export'}}}]\n")
+    return file
+
+
+def test_smallest_pipeline_file_is_enough_to_ingest(smallest: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "elsewhere"
+    assert run(["ingest", str(smallest), "--set", f"runs_dir={runs}", "--set", "ingest.workers=1"]) == 0
+    folder = runs / "first_look" / "ingest"
+    assert len(pd.read_parquet(folder / "events.parquet")) > 36
+    assert pd.read_parquet(folder / "refusals.parquet").empty
+    assert json.loads((folder / "record.json").read_text())["notes"]["subjects"] == 12
+
+
+def test_cohort_explain_prints_the_flow(
+    smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(COHORT)
+    options = [
+        "--set",
+        f"runs_dir={tmp_path / 'runs'}",
+        "--set",
+        "ingest.workers=1",
+        "--set",
+        "cohort=c.yaml",
+    ]
+    assert run(["ingest", str(smallest), *options]) == 0
+    assert run(["cohort", str(smallest), "--explain", *options]) == 0
+    assert "12" in capsys.readouterr().out
+
+
+def test_cohort_that_is_refused_is_explained_as_well(
+    smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(COHORT.replace("LOINC//2160-0", "LOINC//9999-9"))
+    options = [
+        "--set",
+        f"runs_dir={tmp_path / 'runs'}",
+        "--set",
+        "ingest.workers=1",
+        "--set",
+        "cohort=c.yaml",
+    ]
+    assert run(["ingest", str(smallest), *options]) == 0
+    capsys.readouterr()
+    assert run(["cohort", str(smallest), "--explain", *options]) == 2
+    assert "LOINC//9999-9" in capsys.readouterr().out
+
+
+def test_stage_before_its_time_names_the_verb_to_run_first(
+    smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(COHORT)
+    options = ["--set", f"runs_dir={tmp_path / 'runs'}", "--set", "cohort=c.yaml"]
+    assert run(["cohort", str(smallest), *options]) == 2
+    assert "run `clinimm ingest PIPELINE` first" in capsys.readouterr().err
+
+
+def test_audit_that_cannot_be_made_exits_three(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["audit", "--set", f"runs_dir={tmp_path}"]) == 3
+    assert "no run in" in capsys.readouterr().err
+
+
+def test_out_without_subject_is_refused(smallest: Path) -> None:
+    assert run(["report", str(smallest), "--out", "page.html"]) == 2
