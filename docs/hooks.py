@@ -32,6 +32,7 @@ _OUTSIDE = (
     "notebooks/*.ipynb",
     "pipelines/**/*.yaml",
     "CONTRIBUTING.md",
+    "changelog.d/README.md",
 )
 
 

@@ -66,8 +66,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _say("\nInterrupted. Finished stages are kept: the same command goes on where it stopped.")
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
     except CliniMMError as error:
         _say_error(error)
         return EXIT_REFUSED
@@ -80,6 +79,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REFUSED
     except Exception as error:  # noqa: BLE001  # the outermost frame: a person gets a sentence, the file the rest
         return _report_defect(error)
+    if code == EXIT_INTERRUPTED:
+        _say("\nInterrupted. Finished stages are kept: the same command goes on where it stopped.")
     return code if isinstance(code, int) else 0
 
 

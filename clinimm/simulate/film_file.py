@@ -11,7 +11,8 @@ from clinimm.simulate.identity import ISSUER
 from clinimm.simulate.subject import Subject
 
 if TYPE_CHECKING:
-    from pydicom import Dataset, FileDataset
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
 
 DX_CLASS = "1.2.840.10008.5.1.4.1.1.1.1"
 CR_CLASS = "1.2.840.10008.5.1.4.1.1.1"
@@ -25,7 +26,7 @@ def film_uids(subject: Subject, number: int) -> dict[str, str]:
     return {level: subject.ids.uid(f"{level}/{number}") for level in ("study", "series", "instance")}
 
 
-def film_dataset(subject: Subject, number: int, taken: datetime, grey: np.ndarray) -> FileDataset:
+def film_dataset(subject: Subject, number: int, taken: datetime, grey: np.ndarray) -> Dataset:
     """The DICOM object of a film.
 
     Args:
@@ -34,10 +35,11 @@ def film_dataset(subject: Subject, number: int, taken: datetime, grey: np.ndarra
         taken: acquisition, UTC.
         grey: (row, column) 0 to 1.
     """
-    from pydicom.dataset import FileDataset
+    from pydicom import Dataset
 
     site = subject.site
-    dataset = FileDataset(None, {}, file_meta=_file_meta(subject, number), preamble=b"\0" * 128)
+    dataset = Dataset()
+    dataset.file_meta = _file_meta(subject, number)
     dataset.SpecificCharacterSet = "ISO_IR 192"
     _add_patient(dataset, subject, taken)
     _add_study(dataset, subject, number, taken)
@@ -51,7 +53,7 @@ def film_dataset(subject: Subject, number: int, taken: datetime, grey: np.ndarra
     return dataset
 
 
-def film_bytes(dataset: FileDataset, run_length: bool) -> bytes:
+def film_bytes(dataset: Dataset, run_length: bool) -> bytes:
     """The DICOM file (PS3.10), with run-length encoded pixels (PS3.5 annex G) if asked for."""
     from io import BytesIO
 
@@ -64,7 +66,7 @@ def film_bytes(dataset: FileDataset, run_length: bool) -> bytes:
     return stream.getvalue()
 
 
-def _file_meta(subject: Subject, number: int) -> Dataset:
+def _file_meta(subject: Subject, number: int) -> FileMetaDataset:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 

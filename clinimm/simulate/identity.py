@@ -70,7 +70,9 @@ SITES: tuple[Site, ...] = (
         1.0,
         frozenset({"8310-5", "29463-7"}),
     ),
-    Site("southbank", "Southbank Infirmary", "S", "Orthoview", "CR 25", False, 12, 0.875, frozenset({"1988-5"})),
+    Site(
+        "southbank", "Southbank Infirmary", "S", "Orthoview", "CR 25", False, 12, 0.875, frozenset({"1988-5"})
+    ),
     Site(
         "westhill",
         "Westhill Clinic",
@@ -80,7 +82,7 @@ SITES: tuple[Site, ...] = (
         True,
         12,
         1.0,
-        frozenset({"2160-0", "2345-7", "718-7", "2524-7"}),
+        frozenset({"2160-0", "2345-7", "718-7"}),
     ),
 )
 

@@ -56,13 +56,16 @@ def _pyramid(rgb: np.ndarray) -> list[np.ndarray]:
     levels = [rgb]
     while len(levels) < LEVELS:
         wide = levels[-1].astype(np.uint16)
-        summed = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
+        pairs = wide[::2] + wide[1::2]
+        summed = pairs[:, ::2] + pairs[:, 1::2]
         levels.append(((summed + 2) // 4).astype(np.uint8))
     return levels
 
 
 def _description(level: np.ndarray, base: np.ndarray, scanned: datetime) -> str:
-    size = f"{base.shape[1]}x{base.shape[0]} [0,0 {base.shape[1]}x{base.shape[0]}] ({TILE_PIXELS}x{TILE_PIXELS})"
+    size = (
+        f"{base.shape[1]}x{base.shape[0]} [0,0 {base.shape[1]}x{base.shape[0]}] ({TILE_PIXELS}x{TILE_PIXELS})"
+    )
     if level is not base:
         size += f" -> {level.shape[1]}x{level.shape[0]}"
     return (

@@ -18,7 +18,7 @@ _FIRST_DAY = datetime(2021, 1, 4, tzinfo=UTC)
 _DAYS = 1000
 
 #: One independent stream of random numbers a part, so that a change to one leaves the others.
-_STREAMS = ("hidden", "plan", "film", "measurements", "notes", "slide")
+_STREAMS = ("hidden", "plan", "film", "measurements", "notes", "slide", "record")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ _WIDTH, _BOX, _GAP, _LEFT = 900, 156, 22, 16
 #: Rows of the picture: kind, name of the stage, and what it does in three short lines.
 _ROWS = (
     (
-        ("data", "ingest", ("DICOM, FHIR, notes, slides", "pseudonyms; what cannot", "be read is listed")),
+        ("data", "ingest", ("DICOM, FHIR, slides, text", "pseudonyms; refusals", "are listed")),
         ("data", "cohort", ("who, when, which label", "a YAML file that a", "clinician can review")),
         ("data", "encode", ("cut at the index time", "what is left becomes", "tokens, cached")),
         ("model", "train", ("sum of each modality's", "evidence, plus what", "fusion adds")),
@@ -23,7 +23,11 @@ _ROWS = (
         ("judge", "evaluate", ("intervals, calibration;", "does fusion help? yes,", "no, cannot tell")),
         ("judge", "explain", ("pixel, tile, value, word", "with figures on whether", "to trust it")),
         ("judge", "audit", ("groups of people", "against a policy:", "pass, fail, undecided")),
-        ("people", "register", ("signed manifest, MLflow", "alias moves only if", "the audit allows")),
+        (
+            "people",
+            "register",
+            ("signed manifest, MLflow;", "the alias moves only if", "the audit allows it"),
+        ),
         ("people", "report", ("model card and a page", "a patient, one file", "each")),
     ),
 )
@@ -43,7 +47,8 @@ def draw() -> str:
     title = "The ten stages of a run, from a hospital's export to a model card"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{title}" '
-        f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" font-family="system-ui, sans-serif">\n<title>{title}</title>\n'
+        f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
+        f'font-family="system-ui, sans-serif">\n<title>{title}</title>\n'
         f'<rect width="{_WIDTH}" height="{height}" rx="8" fill="#ffffff"/>\n'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         f'orient="auto"><path d="M0 0 L8 4 L0 8 z" fill="{_LINE}"/></marker></defs>\n'
@@ -62,7 +67,7 @@ def _places() -> list[tuple[int, list[tuple[int, tuple[str, str, tuple[str, ...]
 def _stage(x: int, y: int, kind: str, name: str, lines: tuple[str, ...]) -> str:
     place = f'x="{x}" y="{y}" width="{_BOX}" height="{_HEIGHT}" rx="6"'
     box = f'<rect {place} fill="{_FILL[kind]}" stroke="{_EDGE[kind]}"/>'
-    words = [_text(x + 10, y + 44 + 16 * row, line, 11.5, _QUIET) for row, line in enumerate(lines)]
+    words = [_text(x + 10, y + 44 + 16 * row, line, 11, _QUIET) for row, line in enumerate(lines)]
     return "\n".join([box, _text(x + 10, y + 24, name, 15, _INK, "600"), *words])
 
 

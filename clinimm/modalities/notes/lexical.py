@@ -29,7 +29,8 @@ def fit_lexical(tokens: pd.DataFrame, components: int, min_subjects: int) -> dic
         min_subjects: subjects whose notes must use a term.
 
     Returns:
-        JSON values: ``terms``, ``idf`` (term), ``axes`` (term, component), ``components``.
+        JSON values: ``terms``, ``idf`` (term), ``axes`` (term, component), ``components``. Where
+        hardly any term is common enough, one component that is always zero.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -37,11 +38,12 @@ def fit_lexical(tokens: pd.DataFrame, components: int, min_subjects: int) -> dic
     notes = tokens["text"].astype(str).groupby(tokens["subject_id"].astype(str)).agg(" ".join)
     terms = _terms(notes, min_subjects)
     if len(terms) < 2:
-        return {"terms": [], "idf": pack(np.zeros(0)), "axes": pack(np.zeros((0, 0))), "components": 0}
+        return {"terms": [], "idf": pack(np.zeros(0)), "axes": pack(np.zeros((0, 1))), "components": 1}
     vectorizer = TfidfVectorizer(vocabulary=terms, token_pattern=_TERM, sublinear_tf=True)
     weighted = vectorizer.fit_transform(notes)
     kept = max(1, min(components, len(terms) - 1, len(notes) - 1))
-    axes = TruncatedSVD(kept, random_state=0).fit(weighted).components_.T
+    with np.errstate(invalid="ignore"):  # notes that are all the same have no variance to explain
+        axes = TruncatedSVD(kept, random_state=0).fit(weighted).components_.T
     return {"terms": terms, "idf": pack(vectorizer.idf_), "axes": pack(axes), "components": kept}
 
 
@@ -65,7 +67,7 @@ def lexical_vectors(texts: pd.Series, lexical: dict[str, Any]) -> np.ndarray:
     from sklearn.feature_extraction.text import CountVectorizer
 
     terms, components = lexical["terms"], int(lexical["components"])
-    if not components or not len(texts):
+    if not terms or not len(texts):
         return np.zeros((len(texts), components), dtype=np.float32)
     counts = (
         CountVectorizer(vocabulary=terms, token_pattern=_TERM).transform(texts.astype(str)).astype(np.float32)
