@@ -235,6 +235,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
 
 def _apply(document: YamlDocument, override: str) -> None:
     from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -243,7 +244,10 @@ def _apply(document: YamlDocument, override: str) -> None:
     *parents, last = key.split(".")
     for part in parents:
         node = _step(node, part, override)
-    value = YAML(typ="safe").load(text)
+    try:
+        value = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML: {error}") from error
     if isinstance(node, list):
         node[_index(node, last, override)] = value
     else:

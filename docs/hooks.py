@@ -84,10 +84,14 @@ def commands() -> str:
     group = typer.main.get_command(app)
     parts = []
     for name, command in group.commands.items():
-        words = [f"clinimm {name}", *(_usage(one) for one in command.params)]
+        words = [
+            f"clinimm {name}",
+            *(_spelling(one) for one in command.params if _is_named(one)),
+            "[options]",
+        ]
         parts += [f"## {name}", f"    {' '.join(words)}", inspect.cleandoc(command.help or "")]
         rows = [f"| `{_spelling(one)}` | {_cell(one.help or '')} |" for one in command.params]
-        parts.append("\n".join(["| | |", "|---|---|", *rows]) if rows else "")
+        parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]) if rows else "")
     return "\n\n".join(parts)
 
 
@@ -149,11 +153,9 @@ def _choices(annotation: Any) -> Iterator[Any]:
             yield from _choices(inner)
 
 
-def _usage(parameter: Any) -> str:
-    text = parameter.metavar or parameter.name.upper()
-    if parameter.param_type_name == "argument":
-        return str(text)
-    return f"[{parameter.opts[0]}]" if parameter.is_flag else f"[{parameter.opts[0]} {text}]"
+def _is_named(parameter: Any) -> bool:
+    """Whether the usage line names it; what may be left out is in the table."""
+    return bool(parameter.param_type_name == "argument" or parameter.required)
 
 
 def _spelling(parameter: Any) -> str:

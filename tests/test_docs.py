@@ -266,6 +266,8 @@ def test_every_room_has_its_page() -> None:
     text = "\n".join(page.read_text() for page in (ROOT / "docs" / "reference" / "package").glob("*.md"))
     missing = {room for room in rooms if f"clinimm.{room}" not in text}
     assert missing <= {"cli"}  # its page is made from its commands
+    for path in (ROOT / "clinimm").glob("[a-z]*.py"):
+        assert f"::: clinimm.{path.stem}\n" in text, path.name
 
 
 @pytest.mark.slow
