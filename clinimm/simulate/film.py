@@ -102,8 +102,8 @@ def draw_lesions(present: bool, generator: np.random.Generator) -> tuple[Lesion,
     lesion = Lesion(
         x=side * float(generator.uniform(0.36, 0.48)),
         y=float(generator.uniform(-0.42, 0.0)),
-        radius=float(generator.uniform(0.17, 0.22)),
-        contrast=float(generator.uniform(0.36, 0.46)),
+        radius=float(generator.uniform(0.24, 0.30)),
+        contrast=float(generator.uniform(0.42, 0.52)),
         lobes=(float(generator.uniform(0, 6.28)), float(generator.uniform(0, 6.28))),
     )
     return (lesion,) if present else ()

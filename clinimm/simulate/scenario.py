@@ -128,9 +128,9 @@ _ALIKE = (("inflamed", "lesion"), ("distress", "lesion"), ("dense", "lesion"))
 _SCENARIOS = (
     Scenario(
         "synergy",
-        "Deterioration follows when film and record agree (an opacity with inflammation, or neither); "
-        "lab and notes both carry the record's side; no modality shows it alone.",
-        terms=(Term(("lesion", "inflamed"), 3.4), Term(("lesion",), 0.5), Term(("inflamed",), 0.5)),
+        "An opacity and inflammation together bring deterioration, one without the other keeps it away; "
+        "lab and notes both carry the inflammation; alone each shows little of it.",
+        terms=(Term(("lesion", "inflamed"), 3.4), Term(("lesion",), 2.0), Term(("inflamed",), 2.0)),
         copies=(("distress", "inflamed"),),
     ),
     Scenario(
