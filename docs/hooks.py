@@ -28,7 +28,7 @@ _ROOT = Path(__file__).parents[1]
 _OUTSIDE = (
     "governance/**/*.md",
     "governance/policy.yaml",
-    "clinimm/modalities/*/README.md",
+    "clinimm/**/README.md",
     "notebooks/*.ipynb",
     "pipelines/**/*.yaml",
     "CONTRIBUTING.md",

@@ -37,7 +37,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/**/*.md", "governance/**/*.md", "benchmarks/*.md", "changelog.d/*.md")
     for path in ROOT.glob(pattern)
 )
-READMES = sorted(ROOT.glob("clinimm/modalities/*/README.md"))
+READMES = sorted(ROOT.glob("clinimm/**/README.md"))
 GROUP = typer.main.get_command(app)
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
