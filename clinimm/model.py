@@ -21,6 +21,7 @@ from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
 from clinimm.nn.blocks import Adapter
 from clinimm.nn.encoder import TokenEncoder
+from clinimm.nn.evidence import EvidencePairs
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import DiagnosisHead, ModalityHead, Task
 
@@ -89,8 +90,9 @@ class FusionNetwork(nn.Module):
     """One member: an encoder and an adapter a modality, the fusion, and the heads.
 
     The fused logit is the sum of the modalities' own evidence (independent evidence adds up in
-    log odds) and of what the fusion adds to it. The fusion's read-out starts at zero, so training
-    starts from the simple model and moves away from it only where that pays.
+    log odds), of products of that evidence, and of what attention across all tokens adds. The
+    last two start at zero, so training starts from the simple model and moves away from it only
+    where that pays.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -110,6 +112,7 @@ class FusionNetwork(nn.Module):
         )
         self.fusion = build_fusion(config)
         self.head = DiagnosisHead(config, classes)
+        self.evidence = EvidencePairs(tuple(encoders), classes)
 
     def embed(self, batch: Batch) -> Batch:
         """Each modality's raw tokens embedded one by one; where attributions start."""
@@ -123,11 +126,15 @@ class FusionNetwork(nn.Module):
         unimodal = {name: self.heads[name](tokens) for name, tokens in adapted.items()}
         if drop is not None:
             adapted = drop(adapted)
-        evidence = [
-            self.heads[name](tokens) if drop is not None else unimodal[name]
-            for name, tokens in adapted.items()
-        ]
-        fused = self.head(self.fusion(adapted)) + torch.stack(evidence).sum(0)
+        evidence = (
+            unimodal if drop is None else {name: self.heads[name](tokens) for name, tokens in adapted.items()}
+        )
+        present = {name: tokens.present for name, tokens in adapted.items()}
+        fused = (
+            self.head(self.fusion(adapted))
+            + torch.stack(list(evidence.values())).sum(0)
+            + self.evidence(evidence, present)
+        )
         return Answer(fused, unimodal)
 
     def baseline(self, embedded: Batch) -> dict[str, Tensor]:
