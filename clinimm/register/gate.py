@@ -49,7 +49,7 @@ def decide(
         )
     status = audit.get("exit_status")
     if status == PASSED:
-        return Decision(True, "the audit passed")
+        return Decision(True, "the audit found nothing that blocks it")
     if status == BROKEN:
         return Decision(False, "the audit found the policy broken")
     return Decision(False, "the audit could not decide, and the policy does not let that pass")
