@@ -42,7 +42,7 @@ class Corpus:
             )
             for name, encoded in tables.items()
         }
-        self._raw: dict[tuple[str, int], tuple[Statistics, np.ndarray]] = {}
+        self._raw: dict[str, tuple[Statistics, np.ndarray]] = {}
 
     @classmethod
     def load(cls, folder: Path, plugins: tuple[str, ...] = ()) -> Corpus:
@@ -117,12 +117,13 @@ class Corpus:
     def _tensorised(self, name: str, statistics: Statistics) -> np.ndarray:
         if name not in self._tables:
             return np.zeros((0, int(statistics.get("raw_dim", 1))), np.float32)
-        key = (name, id(statistics))
-        if key not in self._raw:
+        # The last statistics only: every fit has its own, and all of them would fill the memory.
+        known = self._raw.get(name)
+        if known is None or known[0] is not statistics:
             table = self._tables[name]
-            # The statistics are kept beside the values so that their id stays theirs.
-            self._raw[key] = (statistics, table.modality.tensorise(table.encoded, statistics))
-        return self._raw[key][1]
+            known = (statistics, table.modality.tensorise(table.encoded, statistics))
+            self._raw[name] = known
+        return known[1]
 
 
 def subject_slices(subject_ids: pd.Series) -> dict[str, slice]:

@@ -21,7 +21,7 @@ import torch
 from clinimm.calibrate import platt, platt_multiclass
 from clinimm.checkpoint import Checkpoint
 from clinimm.config import PipelineConfig
-from clinimm.core.errors import DataError
+from clinimm.core.errors import DataError, MissingStageError
 from clinimm.core.record import digest_file, digest_json, write_text
 from clinimm.corpus import Corpus
 from clinimm.modalities import get_modality
@@ -232,10 +232,10 @@ def _history(target: Path) -> pd.DataFrame:
     return table.assign(model=kind)
 
 
-def _forget_other_plan(folder: Path, workspace: Workspace) -> None:
-    """Drop finished models that were fitted under another configuration or to other data."""
+def plan_digest(workspace: Workspace) -> str:
+    """Digest of all that decides what is fitted to what: settings, cohort, split and tokens."""
     config = workspace.config
-    plan = digest_json(
+    return digest_json(
         {
             "config": config.model_dump(
                 mode="json", include={"seed", "modalities", "model", "train", "plugins"}
@@ -245,6 +245,24 @@ def _forget_other_plan(folder: Path, workspace: Workspace) -> None:
             "encode": digest_file(workspace.need("encode", "index.json")),
         }
     )
+
+
+def require_same_plan(workspace: Workspace) -> None:
+    """Refuse models that were fitted to another split: they may have seen today's held-out subjects.
+
+    Raises:
+        MissingStageError: settings, cohort, split or tokens changed since the training.
+    """
+    if workspace.need("train", _PLAN).read_text(encoding="utf-8").strip() != plan_digest(workspace):
+        raise MissingStageError(
+            f"{workspace.root / 'train'} was fitted under other settings or to another cohort, split or "
+            "tokens, so its models may have seen the held-out subjects: run `clinimm train PIPELINE` first."
+        )
+
+
+def _forget_other_plan(folder: Path, workspace: Workspace) -> None:
+    """Drop finished models that were fitted under another configuration or to other data."""
+    plan = plan_digest(workspace)
     record = folder / _PLAN
     if record.exists() and record.read_text(encoding="utf-8").strip() != plan:
         for name in ("fits", "singles", "model"):

@@ -19,6 +19,7 @@ from scipy.special import expit, softmax
 from clinimm.controls import control_predictions
 from clinimm.core.prediction import PREDICTION_COLUMNS, modality_key
 from clinimm.corpus import Corpus
+from clinimm.fit import require_same_plan
 from clinimm.model import FusionModel
 from clinimm.nn.tokens import Batch
 from clinimm.progress import Progress
@@ -30,7 +31,12 @@ _BATCH = 64
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Write ``predictions``, ``tuning``, ``subsets`` and ``controls`` as Parquet."""
+    """Write ``predictions``, ``tuning``, ``subsets`` and ``controls`` as Parquet.
+
+    Raises:
+        MissingStageError: the models were fitted to another split or under other settings.
+    """
+    require_same_plan(workspace)
     cohort = load_cohort(workspace)
     corpus = Corpus.load(workspace.root / "encode", workspace.config.plugins)
     folder = workspace.stage("predict")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from clinimm.checkpoint import Checkpoint, Progression, copy_of
 from clinimm.config import TrainConfig
+from clinimm.core.errors import ModelError
 from clinimm.corpus import Corpus
 from clinimm.model import FusionNetwork, ModelSpec
 from clinimm.nn.tokens import Batch, Tokens
@@ -101,6 +102,11 @@ def train_member(
         )
         said(row)
         checkpoint.keep(state, network, average, best, optimiser)
+    if tuning and not np.isfinite(state.best_loss):
+        raise ModelError(
+            f"training diverged: the tuning loss was never finite in {state.epoch} epochs; lower "
+            f"train.learning_rate (now {config.learning_rate}) or look at the encoded values."
+        )
     network.load_state_dict(best)
     return network.eval(), state
 

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from clinimm import fit, predict
 from clinimm.config import PipelineConfig
-from clinimm.core.errors import DataError
+from clinimm.core.errors import DataError, MissingStageError
 from clinimm.core.event import EVENT_COLUMNS
 from clinimm.core.prediction import PREDICTION_COLUMNS
 from clinimm.model import FusionModel
@@ -156,3 +156,14 @@ def test_without_a_known_label_it_says_so(tmp_path: Path) -> None:
     pd.read_parquet(path).assign(label=np.nan).to_parquet(path)
     with pytest.raises(DataError, match="no subject of the cohort has a known label"):
         fit.run(workspace, QUIET)
+
+
+def test_models_of_another_split_are_not_asked_about_todays_held_out_subjects(tmp_path: Path) -> None:
+    workspace = workspace_in(tmp_path, epochs=1)
+    fit.run(workspace, QUIET)
+    path = workspace.root / "cohort" / "splits.parquet"
+    splits = pd.read_parquet(path)
+    swapped = splits["split"].replace({"train": "held_out", "held_out": "train"})
+    splits.assign(split=swapped).to_parquet(path)
+    with pytest.raises(MissingStageError, match="may have seen the held-out subjects"):
+        predict.run(workspace, QUIET)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from clinimm.checkpoint import Checkpoint
 from clinimm.config import TrainConfig
+from clinimm.core.errors import ModelError
 from clinimm.corpus import Corpus
 from clinimm.nn.tokens import Tokens
 from clinimm.train import TrainingSet, drop, predict_raw, train_member
@@ -130,3 +131,9 @@ def test_dropping_never_leaves_a_subject_without_what_it_has() -> None:
         assert anything.all()
         assert not (kept["a"].mask & ~mask).any()
         assert not (kept["b"].mask & ~other).any()
+
+
+def test_a_training_that_diverges_is_a_named_error() -> None:
+    config = TrainConfig(epochs=2, patience=2, learning_rate=1e30)
+    with pytest.raises(ModelError, match="training diverged"):
+        train_member(planted(False), TRAINING, TUNING, config, seed=0)
