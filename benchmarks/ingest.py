@@ -16,6 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -109,10 +110,10 @@ def fhir(folders: Sequence[Path], repeat: int) -> None:
         size = sum(path.stat().st_size for path in paths) / _MEGABYTE
         json_and_r4b(paths[:1])  # imports
         rows = {
-            "json + R4B of everything": best(lambda paths=paths: json_and_r4b(paths), 1),
-            "whole ingest": best(lambda root=root: whole_ingest(root), repeat),
-            "reader alone": best(lambda root=root, paths=paths: reader_alone(root, ehr, paths), repeat),
-            "orjson alone (bound)": best(lambda paths=paths: parse_all(paths), repeat),
+            "json + R4B of everything": best(partial(json_and_r4b, paths), 1),
+            "whole ingest": best(partial(whole_ingest, root), repeat),
+            "reader alone": best(partial(reader_alone, root, ehr, paths), repeat),
+            "orjson alone (bound)": best(partial(parse_all, paths), repeat),
         }
         table(
             f"FHIR, {root.name}: {size:.1f} MB in {len(paths)} files",

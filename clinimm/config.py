@@ -45,6 +45,11 @@ class IngestConfig(Frozen):
     validate_fhir: Literal["sample", "all", "none"] = Field(
         "sample", description="How many FHIR resources are validated against R4B."
     )
+    last_updated_is_change: bool = Field(
+        False,
+        description="Whether `meta.lastUpdated` of FHIR resources is when the record changed, and not when "
+        "it was exported or loaded; then what was withdrawn counts as known until that time.",
+    )
     max_file_mib: int = Field(4096, gt=0, description="Larger files are refused, MiB.")
 
 
@@ -109,6 +114,9 @@ class TrainConfig(Frozen):
     weight_decay: float = Field(0.05, ge=0, description="AdamW weight decay.")
     auxiliary_weight: float = Field(
         0.3, ge=0, description="Weight of each unimodal head's loss beside the fused loss."
+    )
+    warm_start: bool = Field(
+        True, description="Whether training starts from fitted linear models, or from nothing."
     )
     class_weight: Literal["balanced", "none"] = Field(
         "balanced", description="Whether rare classes weigh more in the loss."

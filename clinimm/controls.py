@@ -99,22 +99,35 @@ def _latest(tokens: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metadata(workspace: Workspace) -> pd.DataFrame:
-    """One row a subject: how its most recent visible image or slide was made."""
+    """One row a subject: its site, and how its most recent visible image or slide was made.
+
+    How many images there are is no metadata: that is what ``missingness_only`` looks at. A site that
+    is the same for everybody tells nothing and is left out.
+    """
     cohort = pd.read_parquet(workspace.need("cohort", "cohort.parquet"))
     columns = ["subject_id", "time", "code", "modality", "category", "flags", "attributes"]
     events = pd.read_parquet(workspace.need("ingest", "events.parquet"))
     events = events[events["uri"].notna() & events["attributes"].notna()]
     spec = read_spec(workspace.stage("cohort"))
     parts = [visible(events, cohort, spec, str(name)) for name in events["modality"].unique()]
+    site = _site(cohort)
     if not parts:
-        return pd.DataFrame(index=pd.Index([], name="subject_id"))
+        return site
     seen = pd.concat(parts).sort_values(["subject_id", "time_hours"], kind="stable")
     seen = seen[[c for c in columns if c in seen]].drop_duplicates(["subject_id", "modality"])
     facts: dict[str, dict[str, str]] = {}
     for subject, modality, text in seen[["subject_id", "modality", "attributes"]].itertuples(index=False):
         row = facts.setdefault(str(subject), {})
         row |= {f"{modality}:{k}": str(v) for k, v in json.loads(text).items() if k in _METADATA}
-    return pd.DataFrame.from_dict(facts, orient="index").sort_index()
+    return site.join(pd.DataFrame.from_dict(facts, orient="index"), how="outer").sort_index()
+
+
+def _site(cohort: pd.DataFrame) -> pd.DataFrame:
+    """One row a subject of known site, as the cohort has it at the index time."""
+    subjects = cohort.set_index("subject_id")
+    if "site_id" not in subjects or subjects["site_id"].nunique(dropna=False) < 2:
+        return pd.DataFrame(index=subjects.index[:0])
+    return subjects[["site_id"]].dropna().astype(str)
 
 
 def _fit_controls(

@@ -6,26 +6,36 @@ from clinimm.core.record import digest_file, digest_json
 from clinimm.workspace import Workspace
 
 
-def external_inputs(workspace: Workspace, kinds: tuple[str, ...]) -> dict[str, str]:
+def external_inputs(
+    workspace: Workspace, kinds: tuple[str, ...], without_sources: bool = False
+) -> dict[str, str]:
     """Name of the outside thing -> SHA-256, for each of ``sources``, ``cohort``, ``policy``.
 
     A source is digested by its listing (path, size, modification time), not by its bytes, so
     that a large export is not read twice.
+
+    Args:
+        workspace: the run.
+        kinds: which.
+        without_sources: leave out what lies in the folders of the sources, which are not here.
     """
     found: dict[str, str] = {}
     for kind in kinds:
-        found |= _KINDS[kind](workspace)
+        found |= (_WITHOUT_SOURCES if without_sources else _KINDS)[kind](workspace)
     return found
 
 
+def sources_are_here(workspace: Workspace) -> bool:
+    """Whether the folders of the sources can be looked at: a finished run may lie elsewhere."""
+    return all(source.root.expanduser().is_dir() for source in workspace.config.sources)
+
+
 def _sources(workspace: Workspace) -> dict[str, str]:
-    from clinimm.core.pseudonym import load_pseudonymiser
+    from clinimm.origin import KEY_INPUT, key_fingerprint
     from clinimm.sources import build_sources
 
-    # Another key gives other pseudonyms. The fingerprint is a keyed hash and does not tell the key.
-    key = load_pseudonymiser(workspace.config.ingest.pseudonym_key_file)
-    found = {"pseudonym key": key.hash("fingerprint", "")}
-    return found | {
+    # Another key gives other pseudonyms.
+    return {KEY_INPUT: key_fingerprint(workspace.config)} | {
         f"source {number}": digest_json([[file.path, file.size, file.modified_ns] for file in source.files()])
         for number, source in enumerate(build_sources(workspace.config))
     }
@@ -34,7 +44,9 @@ def _sources(workspace: Workspace) -> dict[str, str]:
 def _cohort(workspace: Workspace) -> dict[str, str]:
     from clinimm.cohort.stage import outside_files
 
-    return {f"cohort file {path.name}": digest_file(path) for path in outside_files(workspace)}
+    # Without the files' names: a run that was taken elsewhere reads its own copy.
+    names = ("cohort file", "folds file")
+    return {name: digest_file(path) for name, path in zip(names, outside_files(workspace), strict=False)}
 
 
 def _policy(workspace: Workspace) -> dict[str, str]:
@@ -43,4 +55,15 @@ def _policy(workspace: Workspace) -> dict[str, str]:
     return {"policy file": digest_file(find_policy(workspace.config.audit.policy))}
 
 
+def _cohort_alone(workspace: Workspace) -> dict[str, str]:
+    from clinimm.cohort.stage import cohort_file
+
+    return {"cohort file": digest_file(cohort_file(workspace))}
+
+
+def _nothing(workspace: Workspace) -> dict[str, str]:
+    return {}
+
+
 _KINDS = {"sources": _sources, "cohort": _cohort, "policy": _policy}
+_WITHOUT_SOURCES = {"sources": _nothing, "cohort": _cohort_alone, "policy": _policy}

@@ -27,10 +27,12 @@ from clinimm.corpus import Corpus
 from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
 from clinimm.model import FusionModel, FusionNetwork, ModelSpec
+from clinimm.origin import write_origin
 from clinimm.parallel import cores, run_jobs
 from clinimm.progress import Progress
 from clinimm.tables import Cohort, Fit, load_cohort, read_cohort
 from clinimm.train import TrainingSet, predict_raw, train_member
+from clinimm.warm_start import deal
 from clinimm.workspace import Workspace
 
 _SEED_STEP = 1_000
@@ -60,6 +62,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     history = [_history(job.target) for job in jobs]
     pd.concat(history, ignore_index=True).to_parquet(folder / "history.parquet", index=False)
     shipped = FusionModel.from_pretrained(folder / "model")
+    write_origin(workspace, _shipped_pool(cohort), shipped.digest)
     return {
         "models": len(jobs),
         "modalities": list(modalities),
@@ -177,19 +180,10 @@ def _parts(
         yield fit.training, fit.tuning
         return
     pool = np.array(sorted((*fit.training, *fit.tuning)))
-    order = np.random.default_rng(seed).permutation(len(pool))
-    label = np.array([_stratum(cohort.targets[subject]) for subject in pool[order]])
-    # Dealing out each class in turn keeps the classes' shares alike in every part.
-    place = np.empty(len(pool), int)
-    place[np.argsort(label, kind="stable")] = np.arange(len(pool))
-    part = place % max(members, 2 if members > 1 else _TUNING_PARTS)
+    targets = np.stack([cohort.targets[subject] for subject in pool])
+    part = deal(targets, max(members, 2 if members > 1 else _TUNING_PARTS), seed)
     for number in range(members):
-        held = part == number
-        yield tuple(sorted(pool[order][~held])), tuple(sorted(pool[order][held]))
-
-
-def _stratum(target: np.ndarray) -> int:
-    return int(np.nan_to_num(target) @ (2 ** np.arange(len(target)) % 1009))
+        yield tuple(pool[part != number]), tuple(pool[part == number])
 
 
 def _calibrate(model: FusionModel, tuned: dict[str, np.ndarray], cohort: Cohort) -> None:
@@ -218,6 +212,12 @@ def _tuning_logits(model: FusionModel, tuned: dict[str, np.ndarray]) -> pd.DataF
 
 def _is_cross_validation(cohort: Cohort) -> bool:
     return len(cohort.fits) > 1
+
+
+def _shipped_pool(cohort: Cohort) -> tuple[str, ...]:
+    """Whom the shipped model was fitted to, tuning included."""
+    first = cohort.fits[0]
+    return cohort.labelled if _is_cross_validation(cohort) else (*first.training, *first.tuning)
 
 
 def _copy_model(source: Path, target: Path) -> None:

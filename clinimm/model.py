@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
 from clinimm.nn.blocks import Adapter
 from clinimm.nn.encoder import TokenEncoder
-from clinimm.nn.evidence import EvidencePairs
+from clinimm.nn.evidence import EvidencePairs, Probe
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import DiagnosisHead, ModalityHead, Task
 
@@ -90,9 +90,10 @@ class FusionNetwork(nn.Module):
     """One member: an encoder and an adapter a modality, the fusion, and the heads.
 
     The fused logit is the sum of the modalities' own evidence (independent evidence adds up in
-    log odds), of products of that evidence, and of what attention across all tokens adds. The
-    last two start at zero, so training starts from the simple model and moves away from it only
-    where that pays.
+    log odds), of products of that evidence, and of what attention across all tokens adds. A
+    modality's evidence is its probe's, a linear model, and what its trained head adds. Heads and
+    attention start at zero, so training starts from the simple model and moves away from it
+    only where that pays.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -110,25 +111,42 @@ class FusionNetwork(nn.Module):
         self.heads = nn.ModuleDict(
             {name: ModalityHead(config.width, classes, config.dropout) for name in encoders}
         )
+        self.probes = nn.ModuleDict(
+            {
+                name: Probe(_summary_size(encoder, int(spec.statistics[name]["raw_dim"])), classes)
+                for name, encoder in encoders.items()
+            }
+        )
         self.fusion = build_fusion(config)
         self.head = DiagnosisHead(config, classes)
         self.evidence = EvidencePairs(tuple(encoders), classes)
 
     def embed(self, batch: Batch) -> Batch:
         """Each modality's raw tokens embedded one by one; where attributions start."""
-        return {name: self._encoder(name).embed(tokens) for name, tokens in batch.items()}
+        return {name: self.encoder(name).embed(tokens) for name, tokens in batch.items()}
 
-    def answer(self, embedded: Batch, drop: Callable[[Batch], Batch] | None = None) -> Answer:
-        """Logits from embedded tokens; ``drop`` may hide tokens before the fusion (training)."""
-        adapted = {
-            name: self.adapters[name](self._encoder(name)(tokens)) for name, tokens in embedded.items()
-        }
-        unimodal = {name: self.heads[name](tokens) for name, tokens in adapted.items()}
+    def summarise(self, embedded: Batch) -> dict[str, Tensor]:
+        """Each modality's tokens as one vector a subject, (batch, feature)."""
+        return {name: self.encoder(name).summarise(tokens) for name, tokens in embedded.items()}
+
+    def answer(
+        self,
+        embedded: Batch,
+        drop: Callable[[Batch], Batch] | None = None,
+        fold: Int[Tensor, " batch"] | None = None,
+    ) -> Answer:
+        """Logits from embedded tokens.
+
+        Args:
+            embedded: of ``embed``.
+            drop: hides tokens before the fusion (training).
+            fold: each subject's fold of ``warm_start`` (training).
+        """
+        adapted = {name: self.adapters[name](self.encoder(name)(tokens)) for name, tokens in embedded.items()}
+        unimodal = evidence = self._evidence(embedded, adapted, fold)
         if drop is not None:
             adapted = drop(adapted)
-        evidence = (
-            unimodal if drop is None else {name: self.heads[name](tokens) for name, tokens in adapted.items()}
-        )
+            evidence = self._evidence(embedded, adapted, fold)
         present = {name: tokens.present for name, tokens in adapted.items()}
         fused = (
             self.head(self.fusion(adapted))
@@ -136,6 +154,17 @@ class FusionNetwork(nn.Module):
             + self.evidence(evidence, present)
         )
         return Answer(fused, unimodal)
+
+    def _evidence(self, embedded: Batch, adapted: Batch, fold: Tensor | None) -> dict[str, Tensor]:
+        """Each modality's own logit, from the tokens that ``adapted`` shows."""
+        found = {}
+        for name, tokens in adapted.items():
+            shown = embedded[name]
+            if tokens.mask.shape == shown.mask.shape:
+                shown = shown.with_mask(tokens.mask)
+            summary = self.encoder(name).summarise(shown)
+            found[name] = self.heads[name](tokens) + self.probe(name)(summary, tokens.present, fold)
+        return found
 
     def baseline(self, embedded: Batch) -> dict[str, Tensor]:
         """An uninformative value for each embedded token."""
@@ -145,19 +174,26 @@ class FusionNetwork(nn.Module):
     def initialise(self, batch: Batch) -> None:
         """Fit each adapter's mean, scale and projection to a batch of training subjects."""
         for name, tokens in self.embed(batch).items():
-            if type(self._encoder(name)).forward is TokenEncoder.forward:
+            if type(self.encoder(name)).forward is TokenEncoder.forward:
                 self._adapter(name).initialise(tokens.values[tokens.mask].float())
+
+    def probe(self, name: str) -> Probe:
+        """The linear model of a modality."""
+        probe = self.probes[name]
+        assert isinstance(probe, Probe)
+        return probe
 
     def pretrained(self) -> Iterator[nn.Parameter]:
         """Parameters of all encoders that came trained."""
         for name in self.encoders:
-            yield from self._encoder(name).pretrained()
+            yield from self.encoder(name).pretrained()
 
     def head_bias(self) -> Float[Tensor, " cls"]:
         """The class prior in log odds, which the modalities' own logits leave out."""
         return self.head.bias
 
-    def _encoder(self, name: str) -> TokenEncoder:
+    def encoder(self, name: str) -> TokenEncoder:
+        """The encoder of a modality."""
         encoder = self.encoders[name]
         assert isinstance(encoder, TokenEncoder)
         return encoder
@@ -168,7 +204,7 @@ class FusionNetwork(nn.Module):
         return adapter
 
     def _baseline(self, name: str, tokens: Tokens) -> Tensor:
-        encoder = self._encoder(name)
+        encoder = self.encoder(name)
         if type(encoder).forward is TokenEncoder.forward and type(encoder).baseline is TokenEncoder.baseline:
             return self._adapter(name).mean.expand(tokens.values.shape).clone()
         return encoder.baseline(tokens)
@@ -299,7 +335,7 @@ class FusionModel(nn.Module):
         return member
 
     def _shared(self, name: str) -> bool:
-        return type(self._member(0)._encoder(name)).embed is TokenEncoder.embed
+        return type(self._member(0).encoder(name)).embed is TokenEncoder.embed
 
     def _known(self, batch: Batch) -> Batch:
         known = {name: tokens for name, tokens in batch.items() if name in self.spec.modalities}
@@ -326,6 +362,13 @@ class FusionModel(nn.Module):
             {name: tokens.with_values(pieces[name][index]) for name, tokens in embedded.items()}
             for index in range(count)
         ]
+
+
+@torch.no_grad()
+def _summary_size(encoder: TokenEncoder, raw_dim: int) -> int:
+    """Length of what ``summarise`` gives, found with one empty token."""
+    nothing = Tokens(torch.zeros(1, 1, raw_dim), torch.ones(1, 1).bool(), torch.zeros(1, 1))
+    return encoder.eval().summarise(encoder.embed(nothing)).shape[1]
 
 
 def model_digest(folder: Path) -> str:

@@ -75,8 +75,18 @@ def perform(
     return record
 
 
-def why_stale(stage: Stage, workspace: Workspace, digests: Digests) -> str | None:
-    """The first reason to run ``stage`` again, in words; None where nothing changed."""
+def why_stale(
+    stage: Stage, workspace: Workspace, digests: Digests, without_sources: bool = False
+) -> str | None:
+    """The first reason to run ``stage`` again, in words; None where nothing changed.
+
+    Args:
+        stage: which.
+        workspace: of which run.
+        digests: shared by the stages of one run.
+        without_sources: whether the folders of the sources are not here, so that nobody can tell
+            whether they changed.
+    """
     folder = workspace.stage(stage.name)
     record = RunRecord.read(folder)
     if record is None:
@@ -87,7 +97,10 @@ def why_stale(stage: Stage, workspace: Workspace, digests: Digests) -> str | Non
         return "the seed changed"
     if changed := _first_difference(_flat(record.config), _flat(settings_of(stage, workspace))):
         return f"{changed} changed"
-    if changed := _first_difference(record.inputs, inputs_of(stage, workspace, digests)):
+    inputs, before = inputs_of(stage, workspace, digests, without_sources), record.inputs
+    if without_sources:  # what lies in the run has a slash in its name
+        before = {name: digest for name, digest in before.items() if "/" in name or name in inputs}
+    if changed := _first_difference(before, inputs):
         return f"{changed} changed"
     if changed := _first_difference(record.outputs, outputs_of(stage, folder, digests)):
         return f"its output {changed} is not as it was written"
@@ -107,9 +120,11 @@ def settings_of(stage: Stage, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def inputs_of(stage: Stage, workspace: Workspace, digests: Digests) -> dict[str, str]:
+def inputs_of(
+    stage: Stage, workspace: Workspace, digests: Digests, without_sources: bool = False
+) -> dict[str, str]:
     """Path relative to the run (or what lies outside it) -> SHA-256 of what ``stage`` reads."""
-    found = external_inputs(workspace, stage.external)
+    found = external_inputs(workspace, stage.external, without_sources)
     for item in stage.reads:
         owner = item.partition("/")[0]
         memory = get_stage(owner).memory

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clinimm.config import PipelineConfig
-from clinimm.core.errors import CliniMMError, ConfigError, MissingStageError
+from clinimm.core.errors import CliniMMError, ConfigError, MissingStageError, StaleStageError
 from clinimm.core.record import RunRecord
+from clinimm.external import sources_are_here
 from clinimm.lock import locked
-from clinimm.perform import Digests, perform, why_stale
+from clinimm.perform import Digests, outputs_of, perform, why_stale
 from clinimm.progress import Progress
 from clinimm.settings import write_settings
 from clinimm.stages import STAGE_NAMES, STAGES, Stage, get_stage
@@ -42,31 +44,41 @@ def run_pipeline(
 ) -> list[Outcome]:
     """Run the stages from ``from_stage`` to ``until_stage``, skipping those that are up to date.
 
-    ``from_stage`` itself runs in any case; the stages before it are taken as they are. A run that
-    was killed goes on where it stopped: finished stages are skipped.
+    ``from_stage`` itself runs in any case; the stages before it must be up to date. A run that was
+    killed goes on where it stopped: finished stages are skipped.
 
     Raises:
         BusyError: another process works on the same run.
         MissingStageError: a stage before ``from_stage`` was never finished.
+        StaleStageError: a stage before ``from_stage`` is out of date.
     """
     progress = progress or Progress()
     workspace = Workspace(config)
     chosen = _between(from_stage, until_stage)
     with locked(workspace.root):
-        write_settings(config, workspace.root)
-        _check_earlier(workspace, chosen[0])
         digests = Digests()
+        _check_earlier(workspace, chosen[0])
+        _refuse_stale(workspace, chosen, progress, digests)
+        write_settings(config, workspace.root)
         return [
             _step(stage, workspace, progress, digests, forced=stage.name == from_stage) for stage in chosen
         ]
 
 
 def run_stage(config: PipelineConfig, name: str, progress: Progress | None = None) -> Outcome:
-    """Run one stage unless it is up to date; the stages before it are taken as they are."""
-    workspace = Workspace(config)
+    """Run one stage unless it is up to date.
+
+    Raises:
+        BusyError: another process works on the same run.
+        MissingStageError: it needs a stage that was not run yet.
+        StaleStageError: a stage that it reads from, or one before that, is out of date.
+    """
+    workspace, progress, digests = Workspace(config), progress or Progress(), Digests()
+    stage = get_stage(name)
     with locked(workspace.root):
+        _refuse_stale(workspace, [stage], progress, digests)
         write_settings(config, workspace.root)
-        return _step(get_stage(name), workspace, progress or Progress(), Digests(), forced=False)
+        return _step(stage, workspace, progress, digests, forced=False)
 
 
 def _between(from_stage: str | None, until_stage: str | None) -> list[Stage]:
@@ -84,6 +96,40 @@ def _check_earlier(workspace: Workspace, first: Stage) -> None:
                 f"--from {first.name}: stage {stage.name} of {workspace.root} is not finished; run "
                 f"from {stage.name}, or without --from."
             )
+
+
+def _refuse_stale(
+    workspace: Workspace, chosen: Sequence[Stage], progress: Progress, digests: Digests
+) -> None:
+    """Refuse to build on a result that a whole run would make again.
+
+    A stage that left nothing is passed over: whoever needs it asks for it, and some do without.
+    """
+    absent = not sources_are_here(workspace)
+    for stage in _read_by(chosen):
+        folder = workspace.root / stage.name
+        if RunRecord.read(folder) is None and not outputs_of(stage, folder, digests):
+            continue
+        if absent and "sources" in stage.external:
+            progress.say(f"{stage.name:<{_NAME_WIDTH}}  taken as it is: its sources are not here")
+        if reason := why_stale(stage, workspace, digests, absent):
+            until = "" if chosen[-1] is STAGES[-1] else f" --until {chosen[-1].name}"
+            raise StaleStageError(
+                f"stage {stage.name} of {workspace.root} is stale: {reason}. {chosen[0].name} would mix old "
+                f"and new results: run `clinimm run PIPELINE{until}`, which repeats what is stale and keeps "
+                "the rest, or take the settings and files that the run was made with."
+            )
+
+
+def _read_by(chosen: Sequence[Stage]) -> list[Stage]:
+    """The stages before ``chosen`` that they read from, directly or through others, in order."""
+    found: set[str] = set()
+    waiting = list(chosen)
+    while waiting:
+        names = {item.partition("/")[0] for item in waiting.pop().reads} - found
+        found |= names
+        waiting += [get_stage(name) for name in sorted(names)]
+    return [stage for stage in STAGES[: STAGES.index(chosen[0])] if stage.name in found]
 
 
 def _step(stage: Stage, workspace: Workspace, progress: Progress, digests: Digests, forced: bool) -> Outcome:

@@ -11,7 +11,7 @@ what calibration and the operating point are fitted to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from clinimm.corpus import Corpus
 from clinimm.model import FusionNetwork, ModelSpec
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import Task
+from clinimm.warm_start import warm_start
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _FLOOR = 0.02  # learning rate at the end, as a share of its peak
@@ -72,14 +73,17 @@ def train_member(
     torch.manual_seed(seed)
     network = FusionNetwork(data.spec)
     network.initialise(data.batch(_some(training, seed)))
-    average, best = copy_of(network.state_dict()), copy_of(network.state_dict())
-    optimiser = _optimiser(network, config)
-    state = checkpoint.resume(network, average, best, optimiser)
     weights = (
         data.spec.task.class_weights(data.target(training))
         if config.class_weight == "balanced"
         else torch.ones(2, len(data.spec.task.classes))
     )
+    folds = _warm_start(network, data, training, weights, seed) if config.warm_start else {}
+    average, best = copy_of(network.state_dict()), copy_of(network.state_dict())
+    optimiser = _optimiser(network, config)
+    state = checkpoint.resume(network, average, best, optimiser)
+    if state.epoch == 0 and tuning and config.warm_start:
+        state = replace(state, best_loss=_tuning_loss(network, average, data, tuning, weights, config))
     steps = max(1, -(-len(training) // config.batch_size))
     while state.epoch < config.epochs and state.epoch - state.best_epoch <= config.patience:
         torch.manual_seed(seed * 100_003 + state.epoch)
@@ -87,7 +91,7 @@ def train_member(
         losses = []
         for step, subjects in enumerate(_batches(training, config.batch_size, state.epoch, seed)):
             share = _schedule((state.epoch * steps + step) / (config.epochs * steps))
-            losses.append(_step(network, data, subjects, weights, optimiser, config, share))
+            losses.append(_step(network, data, subjects, folds, weights, optimiser, config, share))
             _update_average(average, network)
         loss = _tuning_loss(network, average, data, tuning, weights, config)
         row = {"epoch": state.epoch, "training_loss": float(np.mean(losses)), "tuning_loss": loss}
@@ -102,13 +106,22 @@ def train_member(
         )
         said(row)
         checkpoint.keep(state, network, average, best, optimiser)
-    if tuning and not np.isfinite(state.best_loss):
+    if tuning and not np.isfinite([row["tuning_loss"] for row in state.history]).any():
         raise ModelError(
             f"training diverged: the tuning loss was never finite in {state.epoch} epochs; lower "
             f"train.learning_rate (now {config.learning_rate}) or look at the encoded values."
         )
     network.load_state_dict(best)
     return network.eval(), state
+
+
+def _warm_start(
+    network: FusionNetwork, data: TrainingSet, training: Sequence[str], weights: Tensor, seed: int
+) -> dict[str, int]:
+    """Fit the simple model inside the network; gives each training subject's fold."""
+    batches = (data.batch(training[start : start + 64]) for start in range(0, len(training), 64))
+    folds = warm_start(network, batches, data.target(training), weights, seed)
+    return dict(zip(training, folds.tolist(), strict=True))
 
 
 def autocast(config: TrainConfig) -> torch.autocast:
@@ -129,6 +142,7 @@ def _step(
     network: FusionNetwork,
     data: TrainingSet,
     subjects: Sequence[str],
+    folds: dict[str, int],
     weights: Tensor,
     optimiser: torch.optim.Optimizer,
     config: TrainConfig,
@@ -137,7 +151,7 @@ def _step(
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
     with autocast(config):
-        loss = _loss(network, data, subjects, weights, config)
+        loss = _loss(network, data, subjects, folds, weights, config)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
@@ -149,6 +163,7 @@ def _loss(
     network: FusionNetwork,
     data: TrainingSet,
     subjects: Sequence[str],
+    folds: dict[str, int],
     weights: Tensor,
     config: TrainConfig,
 ) -> Tensor:
@@ -160,6 +175,7 @@ def _loss(
     answer = network.answer(
         network.embed(batch),
         drop=lambda tokens: drop(tokens, model.modality_dropout, model.token_dropout),
+        fold=torch.tensor([folds[subject] for subject in subjects]) if folds else None,
     )
     loss = task.loss(answer.fused.float(), target, weights, config.label_smoothing).mean()
     for name, logits in answer.unimodal.items():

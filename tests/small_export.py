@@ -57,6 +57,7 @@ def write_export(folder: Path, patients: int, seed: int = 0) -> None:
                 "resourceType": "Patient",
                 "id": name,
                 "identifier": [{"value": f"MRN-{name}"}],
+                "name": [{"family": f"Quillfeather{number:02}", "given": ["Ottoline"]}],
                 "gender": sex,
                 "birthDate": f"{draw.randint(1940, 2000)}-03-01",
             }

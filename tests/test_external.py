@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clinimm.config import AuditConfig, PipelineConfig, SourceConfig
-from clinimm.external import external_inputs
+from clinimm.external import external_inputs, sources_are_here
 from clinimm.workspace import Workspace
 
 COHORT = """
@@ -58,13 +58,27 @@ def test_other_key_is_another_input_and_the_key_is_not_told(
 def test_cohort_counts_with_its_folds_file(workspace: Workspace, tmp_path: Path) -> None:
     cohort = tmp_path / "cohort.yaml"
     plain = external_inputs(workspace, ("cohort",))
-    assert set(plain) == {"cohort file cohort.yaml"}
+    assert set(plain) == {"cohort file"}
     cohort.write_text(COHORT + "split: {kind: folds_file, path: folds.csv}\n")
     (workspace.config.sources[0].root / "folds.csv").write_text("patient_id,repeat,fold\n")
-    assert set(external_inputs(workspace, ("cohort",))) == {
-        "cohort file cohort.yaml",
-        "cohort file folds.csv",
-    }
+    assert set(external_inputs(workspace, ("cohort",))) == {"cohort file", "folds file"}
+
+
+def test_cohort_file_counts_by_its_content_and_not_by_its_name(workspace: Workspace, tmp_path: Path) -> None:
+    first = external_inputs(workspace, ("cohort",))
+    copy = (tmp_path / "cohort.yaml").rename(tmp_path / "kept.yaml")
+    assert (
+        external_inputs(Workspace(workspace.config.model_copy(update={"cohort": copy})), ("cohort",)) == first
+    )
+
+
+def test_what_lies_in_absent_sources_is_left_out(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "cohort.yaml").write_text(COHORT + "split: {kind: folds_file, path: folds.csv}\n")
+    assert sources_are_here(workspace)
+    workspace.config.sources[0].root.rename(tmp_path / "elsewhere")
+    assert not sources_are_here(workspace)
+    assert external_inputs(workspace, ("sources",), without_sources=True) == {}
+    assert set(external_inputs(workspace, ("cohort",), without_sources=True)) == {"cohort file"}
 
 
 def test_policy_is_digested_by_content(workspace: Workspace, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from clinimm import perform, pipeline, stages
 from clinimm.config import PipelineConfig, SourceConfig
-from clinimm.core.errors import BusyError, ConfigError, DataError, MissingStageError
+from clinimm.core.errors import BusyError, ConfigError, DataError, MissingStageError, StaleStageError
 from clinimm.core.record import RunRecord
 from clinimm.pipeline import run_pipeline, run_stage
 from clinimm.progress import QUIET, Progress
+from clinimm.settings import PIPELINE_COPY
 from clinimm.stages import Stage
 from clinimm.workspace import Workspace
 
@@ -213,6 +214,116 @@ def test_from_runs_its_stage_in_any_case_and_until_stops(kitchen: Kitchen, confi
 def test_from_needs_the_stages_before_it(kitchen: Kitchen, config: PipelineConfig) -> None:
     with pytest.raises(MissingStageError, match=r"stage ingest .* is not finished"):
         run_pipeline(config, from_stage="train", progress=QUIET)
+
+
+def _from_train(config: PipelineConfig) -> None:
+    run_pipeline(config, from_stage="train", progress=QUIET)
+
+
+def _train(config: PipelineConfig) -> None:
+    run_stage(config, "train", QUIET)
+
+
+@pytest.mark.parametrize("work", [_from_train, _train])
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        ("setting", r"stage ingest of .* is stale: ingest\.timezone changed"),
+        ("seed", r"stage ingest of .* is stale: the seed changed"),
+        ("code", r"stage ingest of .* is stale: the code changed"),
+        ("source", r"stage ingest of .* is stale: source 0 changed"),
+        ("output", r"stage cohort of .* is stale: its output cohort\.parquet is not as it was written"),
+        ("input", r"stage cohort of .* is stale: ingest/events\.parquet changed"),
+    ],
+)
+def test_nothing_is_built_on_a_stage_that_a_run_would_make_again(
+    kitchen: Kitchen,
+    config: PipelineConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[PipelineConfig], None],
+    harm: str,
+    reason: str,
+) -> None:
+    run_pipeline(config, progress=QUIET)
+    kitchen.ran.clear()
+    root = config.runs_dir / "toy"
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    if harm == "setting":
+        ingest = config.ingest.model_copy(update={"timezone": "Asia/Tokyo"})
+        config = config.model_copy(update={"ingest": ingest})
+    elif harm == "seed":
+        config = config.model_copy(update={"seed": 1})
+    elif harm == "code":
+        monkeypatch.setattr(perform, "code_version", lambda plugins: "other")
+    elif harm == "source":
+        (config.sources[0].root / "b.txt").write_text("def")
+    elif harm == "output":
+        before[root / "cohort" / "cohort.parquet"] = b"XYZ"
+        (root / "cohort" / "cohort.parquet").write_bytes(b"XYZ")
+    else:
+        (config.sources[0].root / "a.txt").write_text("xyz")
+        run_stage(config, "ingest", QUIET)
+        kitchen.ran.clear()
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(StaleStageError, match=reason + r"[\s\S]*run `clinimm run PIPELINE`"):
+        work(config)
+    assert kitchen.ran == []
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_settings_of_a_run_stay_where_a_verb_is_refused(kitchen: Kitchen, config: PipelineConfig) -> None:
+    run_pipeline(config, progress=QUIET)
+    copy = config.runs_dir / "toy" / PIPELINE_COPY
+    before = copy.read_text()
+    with pytest.raises(StaleStageError):
+        run_stage(config.model_copy(update={"seed": 1}), "train", QUIET)
+    assert copy.read_text() == before
+    run_stage(_changed(config, epochs=3), "train", QUIET)
+    assert "epochs: 3" in copy.read_text()
+
+
+def test_refusal_names_how_far_to_run(kitchen: Kitchen, config: PipelineConfig) -> None:
+    run_pipeline(config, progress=QUIET)
+    with pytest.raises(StaleStageError, match="run `clinimm run PIPELINE --until cohort`"):
+        run_stage(config.model_copy(update={"seed": 1}), "cohort", QUIET)
+
+
+def test_stage_that_is_not_read_may_be_stale(
+    kitchen: Kitchen, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = (*TABLE[:2], Stage("train", "toy:fit", "Fit.", sections=("train",), reads=()))
+    for module in (stages, pipeline):
+        monkeypatch.setattr(module, "STAGES", table)
+    run_pipeline(config, progress=QUIET)
+    (config.sources[0].root / "b.txt").write_text("def")
+    assert run_stage(config, "train", QUIET).skipped
+
+
+def test_stage_that_was_cut_off_is_not_built_on(kitchen: Kitchen, config: PipelineConfig) -> None:
+    run_pipeline(config, progress=QUIET)
+    (config.runs_dir / "toy" / "cohort" / "record.json").unlink()
+    with pytest.raises(StaleStageError, match=r"stage cohort of .* is stale: not finished yet"):
+        run_stage(config, "train", QUIET)
+
+
+def test_finished_run_is_worked_on_where_its_sources_are_not(
+    kitchen: Kitchen, config: PipelineConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_pipeline(config, progress=QUIET)
+    config.sources[0].root.rename(tmp_path / "elsewhere")
+    assert not run_stage(_changed(config, epochs=3), "train").skipped
+    assert "ingest    taken as it is: its sources are not here" in capsys.readouterr().err
+    with pytest.raises(StaleStageError, match="the seed changed"):
+        run_stage(config.model_copy(update={"seed": 1}), "train", QUIET)
+
+
+def test_every_verb_refuses_what_a_whole_run_would_repeat() -> None:
+    read = {stage.name: [one.name for one in pipeline._read_by([stage])] for stage in stages.STAGES}
+    assert read["ingest"] == []
+    assert read["predict"] == ["ingest", "cohort", "encode", "train"]
+    assert read["evaluate"] == ["ingest", "cohort", "encode", "train", "predict"]
+    assert read["explain"] == read["evaluate"]
+    assert read["report"] == list(stages.STAGE_NAMES[:-1])
 
 
 def test_from_after_until_and_unknown_names_are_refused(kitchen: Kitchen, config: PipelineConfig) -> None:

@@ -102,7 +102,17 @@ def test_it_stops_early_and_keeps_the_best_epoch() -> None:
     )
     assert state.epoch < 60
     losses = [row["tuning_loss"] for row in state.history]
-    assert state.best_loss == min(losses) == losses[state.best_epoch]
+    assert state.best_loss <= min(losses)
+    assert state.best_epoch == -1 or state.best_loss == losses[state.best_epoch]
+
+
+def test_where_nothing_beats_the_simple_model_the_simple_model_is_kept() -> None:
+    data = planted(False)
+    harmful = TrainConfig(epochs=4, patience=4, learning_rate=10.0)
+    kept, state = train_member(data, TRAINING, TUNING, harmful, 0)
+    start, _ = train_member(data, TRAINING, TUNING, TrainConfig(epochs=1, learning_rate=1e-12), 0)
+    assert state.best_epoch == -1
+    assert torch.equal(predict_raw(kept, data, HELD_OUT), predict_raw(start, data, HELD_OUT))
 
 
 def test_an_unknown_label_costs_nothing() -> None:

@@ -16,6 +16,7 @@ import pytest
 from clinimm.cli import app as application
 from clinimm.core.record import RunRecord
 from clinimm.stages import STAGE_NAMES
+from tests.nobody import assert_nobody_is_named
 from tests.small_export import write_export, write_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("whole run")]
@@ -112,25 +113,42 @@ def test_changed_report_setting_repeats_only_the_report(
     assert application.run(["run", str(project), "--quiet"]) == 0
 
 
-def test_no_identifier_in_anything_written(run_folder: Path) -> None:
-    tables = [path for path in run_folder.rglob("*") if path.is_file()]
-    assert len(tables) > 30
-    for path in tables:
-        assert b"MRN-p0" not in path.read_bytes(), path
+def test_no_identifier_in_anything_written(project: Path, run_folder: Path) -> None:
+    """Over the whole of ``runs/``: the stages, the token cache, and MLflow's database and artifacts."""
+    lines = (project.parent / "export" / "Patient.ndjson").read_text(encoding="utf-8").splitlines()
+    patients = [json.loads(line) for line in lines]
+    identifiers = {item["value"] for patient in patients for item in patient["identifier"]}
+    names = {name["family"] for patient in patients for name in patient["name"]}
+    runs = run_folder.parent
+    assert len([path for path in runs.rglob("*") if path.is_file()]) > 30
+    assert (runs / "mlflow.db").is_file()
+    assert_nobody_is_named(runs, identifiers | names | {patient["birthDate"] for patient in patients})
+
+
+@pytest.fixture(scope="module")
+def other_hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of patients whom the run never saw."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "other_hospital"
+    write_export(folder, patients=30, seed=1)
+    return folder
+
+
+def _validate(run_folder: Path, export: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], Path]:
+    """What `clinimm validate` printed, and the folder it wrote."""
+    capsys.readouterr()
+    assert application.run(["validate", str(run_folder), "--data", str(export), "-q"]) == 0
+    (place,) = (run_folder / "validate").glob(f"{export.name}-*")
+    return capsys.readouterr().out.splitlines(), place
 
 
 def test_validation_ends_with_one_line(
-    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_folder: Path, other_hospital: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_export(tmp_path / "other_hospital", patients=30, seed=1)
     before = {path: path.stat().st_mtime_ns for path in (run_folder / "train").rglob("*")}
-    assert (
-        application.run(["validate", str(run_folder), "--data", str(tmp_path / "other_hospital"), "-q"]) == 0
-    )
-    last = capsys.readouterr().out.splitlines()[-1]
+    (*_, pool, last), place = _validate(run_folder, other_hospital, capsys)
     assert last.startswith("AUROC ")
     assert "n = 30 (15 positive)" in last
-    (place,) = (run_folder / "validate").iterdir()
+    assert pool == "training pool: none of 30 subjects was in the model's training or tuning pool"
     table = pd.read_parquet(place / "predict" / "predictions.parquet")
     shipped = pd.read_parquet(run_folder / "predict" / "predictions.parquet")
     assert set(table["model_digest"]) == set(shipped["model_digest"])
@@ -138,15 +156,24 @@ def test_validation_ends_with_one_line(
     assert {path: path.stat().st_mtime_ns for path in (run_folder / "train").rglob("*")} == before
 
 
-def test_validation_gives_the_run_s_own_predictions_on_the_run_s_own_data(
+def test_validation_leaves_out_whom_the_model_was_fitted_to(
     project: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    export = project.parent / "export"
-    assert application.run(["validate", str(run_folder), "--data", str(export), "-q"]) == 0
-    (place,) = (path for path in (run_folder / "validate").iterdir() if path.name.startswith("export-"))
-    again = pd.read_parquet(place / "predict" / "predictions.parquet").set_index("subject_id")["probability"]
+    (*_, pool, last), place = _validate(run_folder, project.parent / "export", capsys)
+    splits = pd.read_parquet(run_folder / "cohort" / "splits.parquet").set_index("subject_id")["split"]
+    fitted = set(splits.index[splits.isin(["train", "tuning"])])
+    table = pd.read_parquet(place / "predict" / "predictions.parquet").set_index("subject_id")
+    assert set(table.index[table["split"] == "trained_on"]) == fitted
+    assert (
+        f"{len(fitted)} of 60 subjects were in the model's training or tuning pool and are left out" in pool
+    )
+    assert f"n = {60 - len(fitted)} " in last
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert (metrics["overlap"]["subjects"], metrics["overlap"]["trained_on"]) == (60, len(fitted))
+    # Whom it was not fitted to are the run's own held-out subjects, and get the run's own predictions.
     first = pd.read_parquet(run_folder / "predict" / "predictions.parquet").set_index("subject_id")
-    assert (again[first.index] - first["probability"]).abs().max() < 1e-6
+    assert set(first.index) == set(table.index) - fitted
+    assert (table.loc[first.index, "probability"] - first["probability"]).abs().max() < 1e-6
 
 
 def test_report_and_explanation_of_a_patient_by_identifier(
@@ -179,16 +206,49 @@ def test_audit_verb_exits_with_the_verdict(run_folder: Path, capsys: pytest.Capt
     assert found["sentence"] in capsys.readouterr().out
 
 
-def test_registered_model_scores_an_export(run_folder: Path, tmp_path: Path) -> None:
+def test_registered_model_says_of_an_export_what_the_run_says(
+    run_folder: Path, other_hospital: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import mlflow
 
-    write_export(tmp_path / "export", patients=6, seed=2)
+    _, place = _validate(run_folder, other_hospital, capsys)
     mlflow.set_tracking_uri(f"sqlite:///{run_folder.parent / 'mlflow.db'}")
     try:
         model = mlflow.pyfunc.load_model("models:/small/1")
     finally:
         mlflow.set_tracking_uri(None)
-    answer = model.predict(pd.DataFrame({"export": [str(tmp_path / "export")]}))
-    assert len(answer) == 6
-    assert answer["probability"].between(0, 1).all()
+    answer = model.predict(pd.DataFrame({"export": [str(other_hospital)]})).set_index("subject_id")
+    assert len(answer) == 30
     assert set(answer["modalities_present"]) == {"ehr+notes"}
+    assert set(answer["trained_on"]) == {"no"}
+    table = pd.read_parquet(place / "predict" / "predictions.parquet").set_index("subject_id")
+    assert (answer.loc[table.index, "probability"] - table["probability"]).abs().max() < 1e-6
+
+
+def test_registered_model_knows_whom_it_was_fitted_to(project: Path, run_folder: Path) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{run_folder.parent / 'mlflow.db'}")
+    try:
+        model = mlflow.pyfunc.load_model("models:/small/1")
+    finally:
+        mlflow.set_tracking_uri(None)
+    answer = model.predict(pd.DataFrame({"export": [str(project.parent / "export")]}))
+    held_out = set(pd.read_parquet(run_folder / "predict" / "predictions.parquet")["subject_id"])
+    assert set(answer.loc[answer["trained_on"] == "no", "subject_id"]) == held_out
+    assert (answer["trained_on"] == "yes").sum() == 60 - len(held_out)
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["run", "--from", "predict"]])
+def test_verb_refuses_to_mix_a_changed_setting_with_an_old_training(
+    project: Path, run_folder: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in run_folder.glob("*/record.json")}
+    settings = (run_folder / "pipeline.yaml").read_bytes()
+    name, *options = verb
+    assert application.run([name, str(project), *options, "--set", "train.epochs=3"]) == 2
+    text = capsys.readouterr().err
+    assert f"stage train of {run_folder} is stale: train.epochs changed" in text
+    assert "run `clinimm run PIPELINE" in text
+    assert {path: path.read_bytes() for path in run_folder.glob("*/record.json")} == before
+    assert (run_folder / "pipeline.yaml").read_bytes() == settings

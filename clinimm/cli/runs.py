@@ -53,8 +53,10 @@ def validate(
     from clinimm.progress import Progress
     from clinimm.validate import validate_run
 
-    result = validate_run(load_target(find_run(run, settings), settings), data, Progress(quiet))
+    config = load_target(find_run(run, settings), settings)
+    result = validate_run(config, data, Progress(quiet), settings or ())
     typer.echo(f"predictions: {result.predictions}")
+    typer.echo(f"training pool: {result.overlap.sentence}")
     typer.echo(result.line)
 
 

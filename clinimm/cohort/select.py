@@ -13,7 +13,7 @@ from clinimm.cohort.flow import Flow, Step
 from clinimm.cohort.label import answers, class_counts, label_warnings
 from clinimm.cohort.rules import Mask, names, says_yes
 from clinimm.cohort.spec import CohortSpec, Criterion, IndexSpec
-from clinimm.cohort.window import between, trusted, visible, with_index
+from clinimm.cohort.window import believable, between, trusted, visible, with_index
 from clinimm.core.errors import DataError
 
 _MOST_NAMED = 8
@@ -57,7 +57,7 @@ def select(events: pd.DataFrame, spec: CohortSpec) -> Selection:
             "unlabelled": int((~cohort["labelled"]).sum()),
             "classes": class_counts(cohort, spec.label),
         },
-        inputs=_inputs(sound, cohort, spec),
+        inputs=_inputs(events, cohort, spec),
         warnings=tuple(_warnings(events, sound, cohort, spec)),
     )
     return Selection(_final(cohort, spec), flow)
@@ -167,8 +167,16 @@ def _inputs(events: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec) -> dic
 
 def _warnings(events: pd.DataFrame, sound: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec) -> list[str]:
     found = label_warnings(sound, cohort, spec)
-    if dropped := len(events) - len(sound):
+    believed = len(believable(events))
+    undated = int(events["flags"].astype("str").str.contains("undated_revision", regex=False).sum())
+    if dropped := len(events) - believed - undated:
         found.append(f"{dropped} events have a time in the future and are left out.")
+    if undated:
+        found.append(f"{undated} events were changed at a time that nothing states and are left out.")
+    if dropped := believed - len(sound):
+        found.append(
+            f"{dropped} events were replaced or withdrawn later: inputs until then, never index or label."
+        )
     for criterion in (*spec.inclusion, *spec.exclusion):
         if criterion.looks_ahead:
             found.append(

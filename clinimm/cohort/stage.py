@@ -37,6 +37,7 @@ _NEEDED = [
     "category",
     "flags",
     "attributes",
+    "until",
 ]
 
 
@@ -156,7 +157,10 @@ def _roots(workspace: Workspace) -> list[Path]:
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    # pandas writes times with a zone as pyarrow's own conversion (25.0) can only do with a warning.
+    first = io.BytesIO()
+    table.to_parquet(first, index=False)
+    arrow = pq.read_table(first)
     plain = [
         field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
         for field in arrow.schema

@@ -30,7 +30,8 @@ def visible(events: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec, modali
     - the cohort file names its modality under ``inputs`` and lets its code and category pass;
     - it is no outcome: category ``outcome`` and codes ``outcome//...`` are barred whatever the file
       says;
-    - its time can be trusted (``trusted``).
+    - its time can be trusted (``believable``);
+    - it stood: a version that was replaced or withdrawn later counts until then, and not after.
 
     Args:
         events: a table with ``core.event.EVENT_COLUMNS``, in the order in which ingest wrote it.
@@ -45,7 +46,7 @@ def visible(events: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec, modali
     """
     rule = spec.inputs.get(modality)
     own = events[(events["modality"] == modality).to_numpy(dtype=bool)] if rule else events.iloc[:0]
-    known = before_index(trusted(own), cohort)
+    known = standing(before_index(believable(own), cohort))
     if rule is not None:
         known = known[_allowed(known, rule) & _recent(known, rule.look_back)]
     known = known.sort_values(_ORDER, kind="stable", ignore_index=True)
@@ -54,16 +55,25 @@ def visible(events: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec, modali
 
 
 def trusted(events: pd.DataFrame) -> pd.DataFrame:
+    """The events that can be believed, as the record has them in the end.
+
+    Index, criteria, attributes and label rest on these: a diagnosis that was refuted is no outcome.
+    """
+    return _at_the_end(believable(events))
+
+
+def believable(events: pd.DataFrame) -> pd.DataFrame:
     """The events whose time is possible, with numbers that cannot be true set to null.
 
-    Ingest flags what it doubts: ``future`` is a time later than the moment of ingest, so nobody knows
-    when the fact became available and it is left out; ``absurd_value`` is a number outside what is
-    physically possible, so that something was measured is kept and the number is not.
+    Ingest flags what it doubts. ``future`` is a time later than the moment of ingest, and
+    ``undated_revision`` a fact that was changed at a time that nothing states: nobody knows when they
+    became available, and they are left out. ``absurd_value`` is a number outside what is physically
+    possible, so that something was measured is kept and the number is not.
     """
     flags = events["flags"]
     if flags.isna().all():
         return events
-    kept = events[~_flagged(flags, "future")]
+    kept = events[~(_flagged(flags, "future") | _flagged(flags, "undated_revision"))]
     absurd = _flagged(kept["flags"], "absurd_value")
     return kept.assign(numeric_value=kept["numeric_value"].mask(absurd)) if absurd.any() else kept
 
@@ -74,6 +84,23 @@ def before_index(events: pd.DataFrame, cohort: pd.DataFrame) -> pd.DataFrame:
     # Compared with the missing index time of a subject outside the cohort, nothing is earlier.
     known = (events["time"] <= index_time).to_numpy(dtype=bool)
     return events[known].assign(index_time=index_time[known])
+
+
+def standing(known: pd.DataFrame) -> pd.DataFrame:
+    """Of events with ``index_time``, those that nothing had replaced or withdrawn by then.
+
+    ``until`` is emptied: that a fact will be changed one day is not known at the index time.
+    """
+    if "until" not in known or known["until"].isna().all():
+        return known
+    ended = (known["until"] <= known["index_time"]).to_numpy(dtype=bool)
+    return known[~ended].assign(until=known["until"].iloc[:0].reindex(known.index[~ended]))
+
+
+def _at_the_end(events: pd.DataFrame) -> pd.DataFrame:
+    if "until" not in events or events["until"].isna().all():
+        return events
+    return events[events["until"].isna()]
 
 
 def between(events: pd.DataFrame, window: Window) -> Mask:

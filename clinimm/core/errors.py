@@ -4,6 +4,7 @@
     |- ConfigError          a pipeline, cohort or policy file is wrong (names file and line)
     |- MissingExtraError    a feature needs an optional package (names the extra)
     |- MissingStageError    a stage was asked for before the stage that it reads from
+    |- StaleStageError      a stage was asked for while one that it reads from is out of date
     |- MissingKeyError      a sealed path or pseudonym needs the key, and no key was found
     |- BusyError            another process works in the same run folder
     |- AuditGateError       a model may not be registered; says why
@@ -34,6 +35,10 @@ class MissingExtraError(CliniMMError):
 
 class MissingStageError(CliniMMError):
     """A stage's input was not made yet; the message names the stage to run first."""
+
+
+class StaleStageError(CliniMMError):
+    """An earlier stage's result is out of date; the message says which, why, and what to run."""
 
 
 class MissingKeyError(CliniMMError):

@@ -25,6 +25,7 @@ EVENT_COLUMNS: dict[str, str] = {
     "digest": "string",
     "flags": "string",
     "attributes": "string",
+    "until": "timestamp[us, tz=UTC]",
 }
 
 #: ``code`` of the facts that ingest derives from the Patient resource or the DICOM header.
@@ -54,6 +55,8 @@ class Event:
         flags: comma-separated warnings such as ``future,absurd_value``, or None.
         attributes: a JSON object of further facts (``site``, ``view``, ``device``, reference
             range), or None.
+        until: when the record took the fact back or put another version in its place, UTC; None
+            while it stands.
     """
 
     subject_id: str
@@ -69,3 +72,4 @@ class Event:
     digest: str | None = None
     flags: str | None = None
     attributes: str | None = None
+    until: datetime | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,7 @@ def compare_controls(
     fused_draws = resampled(panel, weighted_auroc, weights)
     fused = auroc_estimate(panel, fused_draws, config.level, config.minimum_cell)
     rows, figures, differences = [], {}, {}
+    compared: dict[str, tuple[Panel, Array]] = {}
     for name, frame in _held_out(controls).groupby("control", sort=True):
         if not frame["label"].notna().any():
             continue
@@ -153,7 +154,25 @@ def compare_controls(
             differences[str(name)] = paired_difference(
                 str(name), kept, other, own_draws - draws, config.level, panel.n - answered
             )
-    return rows, Evidence(fused, figures, differences, config.margin, config.level)
+        if whole and str(name) in differences:
+            compared[str(name)] = (other, draws)
+    evidence = Evidence(fused, figures, differences, config.margin, config.level)
+    over = _over_alarms([name for name in evidence.simple if name in compared], compared, config.level)
+    return rows, replace(evidence, over_alarms=over)
+
+
+def _over_alarms(
+    simple: Sequence[str], compared: dict[str, tuple[Panel, Array]], level: float
+) -> dict[tuple[str, str], Difference]:
+    """Each model that the verdict could recommend, less each alarm, on the same subjects and draws."""
+    alarms = [name for name in compared if role(name) == "alarm"]
+    return {
+        (name, alarm): paired_difference(
+            alarm, compared[name][0], compared[alarm][0], compared[name][1] - compared[alarm][1], level
+        )
+        for name in simple
+        for alarm in alarms
+    }
 
 
 def _aligned(frame: pd.DataFrame, panel: Panel, task: Task) -> tuple[Panel, Panel, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scipy.stats import norm
@@ -49,6 +49,8 @@ class Evidence:
         differences: fused less control on the same subjects, by control.
         margin: gain in AUROC below which fusion is not worth its trouble.
         level: confidence level of the intervals.
+        over_alarms: AUROC of each simple model less that of an alarm, by both names; what is not
+            there was not shown to be better.
     """
 
     fused: Estimate
@@ -56,6 +58,7 @@ class Evidence:
     differences: Mapping[str, Difference]
     margin: float
     level: float = 0.95
+    over_alarms: Mapping[tuple[str, str], Difference] = field(default_factory=dict)
 
     @property
     def best_single(self) -> str | None:
@@ -108,7 +111,8 @@ def judge(evidence: Evidence) -> Verdict:
     margin. ``cannot_tell``: anything else, and always where the fused model shows no signal, unless
     a rival beats it beyond doubt.
     """
-    return _with_warnings(_answer(evidence), _warnings(evidence))
+    verdict = _answer(evidence)
+    return _with_warnings(verdict, _warnings(evidence, verdict.model))
 
 
 def _answer(evidence: Evidence) -> Verdict:
@@ -209,17 +213,32 @@ def _clearly_better(evidence: Evidence, name: str) -> bool:
     return difference.value / difference.standard_error < norm.ppf((1 - _CLEAR_LEVEL) / tests)
 
 
-def _warnings(evidence: Evidence) -> list[tuple[str, bool]]:
+def _warnings(evidence: Evidence, model: str | None) -> list[tuple[str, bool]]:
+    """A sentence for each alarm that predicts, and whether it belongs into the verdict itself."""
     found = []
     for name, shout in _SHOUT.items():
         control, difference = evidence.controls.get(name), evidence.differences.get(name)
         if control is None or not control.above(0.5):
             continue
-        if evidence.fused.above(0.5) and difference is not None and not difference.low > 0:
+        if difference is not None and _not_beaten(evidence, difference):
             found.append((f"{shout}: {name} reaches AUROC {control.text()}, {_gap(difference)}", True))
+        elif model is not None and model != "fused" and not _beats(evidence, model, name):
+            text = f"{shout}: {name} reaches AUROC {control.text()}, which {model} does not clearly beat"
+            found.append((text, True))
         else:
             found.append((f"{_HINT[name]}: {name} reaches AUROC {control.text()}", False))
     return found
+
+
+def _not_beaten(evidence: Evidence, difference: Difference) -> bool:
+    """Whether an alarm is as good as a fused model that predicts, or better than one that does not."""
+    return not difference.low > 0 if evidence.fused.above(0.5) else difference.high < 0
+
+
+def _beats(evidence: Evidence, model: str, alarm: str) -> bool:
+    """Whether a simple model does better than an alarm, with an interval that excludes zero."""
+    difference = evidence.over_alarms.get((model, alarm))
+    return difference is not None and difference.low > 0
 
 
 def _with_warnings(verdict: Verdict, warnings: Sequence[tuple[str, bool]]) -> Verdict:

@@ -99,7 +99,7 @@ def attribute(
     embedded, baseline = embed_present(model, batch)
     names = tuple(embedded)
     forward = class_forward(model, names, target_class)
-    extras = tuple(embedded[name].mask for name in names) + tuple(embedded[name].time for name in names)
+    extras = unchanged(embedded)
     values = tuple(embedded[name].values for name in names)
     reference = tuple(baseline[name].values for name in names)
     raw = METHODS[method](forward, values, reference, extras, steps)
@@ -126,14 +126,20 @@ def embed_present(model: Explainable, batch: Batch) -> tuple[Batch, Batch]:
     return embedded, baseline
 
 
+def unchanged(embedded: Batch) -> tuple[Tensor, ...]:
+    """What the model needs beside the values, and no method varies: masks, times and kinds."""
+    tokens = list(embedded.values())
+    kinds = [torch.zeros_like(one.mask, dtype=torch.long) if one.kind is None else one.kind for one in tokens]
+    return tuple([one.mask for one in tokens] + [one.time for one in tokens] + kinds)
+
+
 def class_forward(model: Explainable, names: Sequence[str], target_class: int) -> Callable[..., Tensor]:
-    """The model as Captum wants it: values, masks and times of each modality in, one logit out."""
+    """The model as Captum wants it: values, then ``unchanged``, of each modality in; one logit out."""
     count = len(names)
 
     def forward(*tensors: Tensor) -> Tensor:
-        values, masks, times = tensors[:count], tensors[count : 2 * count], tensors[2 * count :]
-        parts = zip(names, values, masks, times, strict=True)
-        tokens = {name: Tokens(value, mask, time) for name, value, mask, time in parts}
+        fields = [tensors[start : start + count] for start in range(0, 4 * count, count)]
+        tokens = {name: Tokens(*parts) for name, *parts in zip(names, *fields, strict=True)}
         return model.logits(tokens)[:, target_class]
 
     return forward

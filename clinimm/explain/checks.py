@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clinimm.core.errors import DataError
 from clinimm.explain.attribute import Explainable, Explanation, embed_present
-from clinimm.nn.tokens import Batch, Tokens
+from clinimm.nn.tokens import Batch
 
 _ROWS = 64
 _SMALLEST_CHANGE = 1e-3
@@ -114,6 +114,6 @@ def _hide(embedded: Batch, hidden: Tensor) -> Batch:
         mask = tokens.mask.repeat(len(hidden), 1)
         mask[:, real] = ~hidden[:, start:stop].to(mask.device)
         rows = len(hidden)
-        batch[name] = Tokens(tokens.values.expand(rows, -1, -1), mask, tokens.time.expand(rows, -1))
+        batch[name] = tokens.expand(rows).with_mask(mask)
         start = stop
     return batch

@@ -80,11 +80,7 @@ def _repeat(tokens: Tokens, name: str, coalitions: list[tuple[str, ...]]) -> Tok
     """The one subject's tokens once a coalition, masked where the coalition lacks the modality."""
     rows = len(coalitions)
     inside = torch.tensor([name in subset for subset in coalitions], device=tokens.mask.device)
-    return Tokens(
-        tokens.values.expand(rows, -1, -1),
-        tokens.mask & inside[:, None],
-        tokens.time.expand(rows, -1),
-    )
+    return tokens.expand(rows).with_mask(tokens.mask & inside[:, None])
 
 
 def _check(embedded: Batch, names: tuple[str, ...]) -> None:

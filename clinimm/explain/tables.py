@@ -68,6 +68,9 @@ def _write(table: pd.DataFrame, columns: dict[str, str], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # The schema says UTC; a column that says so too makes pyarrow 25.0 warn under pandas 3.1.
+    zoned = table.select_dtypes("datetimetz").columns
+    table = table.assign(**{name: table[name].dt.tz_convert(None) for name in zoned})
     schema = pa.schema([(name, _arrow_type(kind)) for name, kind in columns.items()])
     partial = path.with_name(f".{path.name}.partial")
     pq.write_table(

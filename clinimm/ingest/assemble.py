@@ -76,15 +76,24 @@ def assemble(inputs: Inputs, links: Links, opener: Opener) -> Assembled:
     known = subject >= 0
     facts, subject = facts.filter(pa.array(known)), subject[known]
     file = facts["file"].to_numpy()
-    keep, clash, dropped = settle(facts, subject, _contents(inputs)[file])
+    found = settle(facts, subject, _contents(inputs)[file])
+    keep = found.keep
+    place = facts.schema.get_field_index("time_us")
+    facts = facts.set_column(place, "time_us", pa.array(found.time_us)).filter(pa.array(keep))
     settled = Settled(
-        facts.filter(pa.array(keep)), file[keep], subject[keep], clash[keep], list(links.people)
+        facts,
+        file[keep],
+        subject[keep],
+        found.clash[keep],
+        found.until_us[keep],
+        found.revision[keep],
+        list(links.people),
     )
     events, cleaned = event_columns(
         settled, inputs.files, inputs.source_of, inputs.sites, inputs.now_us, links, opener
     )
     table = _sorted(events, _demographic_rows(links, settled))
-    return Assembled(table, refusals, dropped, cleaned)
+    return Assembled(table, refusals, found.dropped, cleaned)
 
 
 def unique_names(facts: pa.Table) -> tuple[list[Name], np.ndarray]:

@@ -11,6 +11,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clinimm.ingest.duplicates import NEVER, REVISION_FLAGS
 from clinimm.ingest.people import Links
 from clinimm.ingest.scrub import Scrubber
 from clinimm.ingest.shard import KnownFile
@@ -27,6 +28,8 @@ class Settled:
         file: (row,) number of the file.
         subject: (row,) position of the subject in ``ids``.
         clash: (row,) whether the object's unique id names another file too.
+        until_us: (row,) when it was taken back or replaced, or ``duplicates.NEVER``.
+        revision: (row,) ``duplicates.REVISED``, ``UNDATED`` or 0.
         ids: subject ids.
     """
 
@@ -34,6 +37,8 @@ class Settled:
     file: np.ndarray
     subject: np.ndarray
     clash: np.ndarray
+    until_us: np.ndarray
+    revision: np.ndarray
     ids: Sequence[str]
 
 
@@ -66,6 +71,7 @@ def event_columns(
         "digest": pa.array(digests, pa.string()),
         "flags": _flags(settled, now_us),
         "attributes": _with_site(facts["attributes"], file, source_of, sites),
+        "until": _moments(settled.until_us),
     }
     arrays = [
         columns[name] if name in columns else facts[name].cast(EVENT_SCHEMA.field(name).type)
@@ -125,11 +131,16 @@ def _hashed_encounters(settled: Settled, opener: Opener) -> pa.Array:
     return pa.array(found, pa.string())
 
 
+def _moments(until_us: np.ndarray) -> pa.Array:
+    """Microseconds as times; null where there is none."""
+    return pa.array(until_us, pa.int64(), mask=until_us == NEVER).cast(pa.timestamp("us", "UTC"))
+
+
 def _flags(settled: Settled, now_us: int) -> pa.Array:
-    """The readers' flags, plus ``future`` and ``duplicate_uid``."""
+    """The readers' flags, plus ``future``, ``duplicate_uid`` and those of a revision."""
     flags = settled.facts["flags"].combine_chunks().cast(pa.string())
     future = settled.facts["time_us"].to_numpy() > now_us
-    odd = np.flatnonzero(future | settled.clash)
+    odd = np.flatnonzero(future | settled.clash | (settled.revision > 0))
     if not len(odd):
         return flags
     values = np.array(flags.to_pylist(), dtype=object)
@@ -137,6 +148,7 @@ def _flags(settled: Settled, now_us: int) -> pa.Array:
         found = set(values[row].split(",")) if values[row] else set()
         found |= {"future"} if future[row] else set()
         found |= {"duplicate_uid"} if settled.clash[row] else set()
+        found |= {REVISION_FLAGS[settled.revision[row]]} if settled.revision[row] else set()
         values[row] = ",".join(sorted(found))
     return pa.array(values, pa.string())
 

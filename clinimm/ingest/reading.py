@@ -14,6 +14,8 @@ from clinimm.sources.base import Source, SourceFile
 
 #: Refusals that may be gone in the next run although the file is the same: such files are read again.
 PASSING = frozenset(("unreadable", "missing-extra", "reader-failed", "reader-crashed"))
+#: How ``clinimm simulate`` begins its ``truth.json``: no part of the export that it lies in.
+TRUTH_SCHEMA = "clinimm.truth/1"
 _HEAD_BYTES = 512
 _KEEP_BYTES = 256 << 20
 _CHUNK_BYTES = 1 << 20
@@ -87,6 +89,8 @@ def read_file(source: OnceSource, file: SourceFile, modalities: Mapping[str, Mod
     try:
         _check_size(file, source.rules)
         head, digest = source.head_and_digest(file)
+        if _is_truth(head):
+            return Reading(file, digest, Scan(dropped={"simulated-truth": 1}))
         modality = _taker(file, head, modalities)
         return Reading(file, digest, modality.scan(source, file), modality.name)
     except InputRejected as refusal:
@@ -118,6 +122,10 @@ def _check_size(file: SourceFile, rules: IngestConfig) -> None:
             f"{file.size >> 20} MiB are more than ingest.max_file_mib ({rules.max_file_mib})",
             "split the file, or raise ingest.max_file_mib",
         )
+
+
+def _is_truth(head: bytes) -> bool:
+    return head.startswith(b"{") and f'"schema": "{TRUTH_SCHEMA}"'.encode() in head
 
 
 def _taker(file: SourceFile, head: bytes, modalities: Mapping[str, Modality]) -> Modality:

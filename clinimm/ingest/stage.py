@@ -235,6 +235,7 @@ def _notes(
         "subjects_without_events": len(links.people) - subjects,
         "values_of_two_issuers": links.shared_values,
         "texts_cleaned": made.cleaned_texts,
+        "revised_or_withdrawn_later": made.events.num_rows - made.events["until"].null_count,
         "resources_validated": checked["validated"],
         "resources_invalid_in_sample": checked["invalid in sample"],
         "events_by_modality": _counted(made.events["modality"].to_pylist()),

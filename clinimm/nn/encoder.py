@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from clinimm.nn.tokens import Tokens
@@ -19,10 +20,13 @@ class TokenEncoder(nn.Module):
     Attributes:
         dim: length of the tokens that ``forward`` returns.
         cells: how many embedded tokens one raw token becomes, next to each other and in order.
+        sparse_summary: each feature of ``summarise`` is a fact of its own and most tell nothing,
+            rather than all of them a little. Evidence is then looked for in few of them.
     """
 
     dim: int
     cells: int = 1
+    sparse_summary: bool = False
 
     def embed(self, raw: Tokens) -> Tokens:
         """Embed each raw token alone: (batch, row, raw) -> (batch, row * cells, embedded)."""
@@ -31,6 +35,14 @@ class TokenEncoder(nn.Module):
     def forward(self, embedded: Tokens) -> Tokens:
         """Contextualise: (batch, token, embedded) -> (batch, token, dim)."""
         return embedded
+
+    def summarise(self, embedded: Tokens) -> Float[Tensor, "batch feature"]:
+        """A subject's tokens as one vector, linear in ``embedded.values``: here their mean.
+
+        A linear model on it is the modality's first evidence (``nn.evidence.Probe``).
+        """
+        share = embedded.mask.unsqueeze(-1).to(embedded.values.dtype)
+        return (embedded.values * share).sum(1) / share.sum(1).clamp(min=1)
 
     def baseline(self, embedded: Tokens) -> Tensor:
         """What an uninformative token looks like, shaped as ``embedded.values``.

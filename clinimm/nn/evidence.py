@@ -1,8 +1,9 @@
-"""What two modalities' evidence means together: the product of their standardised logits.
+"""The simple model inside the network: evidence a modality, and what two pieces mean together.
 
-An interaction such as "an opacity matters only with inflammation" needs one weight here, where
-attention over raw tokens would need thousands of subjects to find it. A modality's logit already
-condenses its tokens to what bears on the question, so a handful of products is all there is to fit.
+``Probe`` reads one modality with a linear model. ``EvidencePairs`` multiplies the evidence of two:
+an interaction such as "an opacity matters only with inflammation" needs one weight there, where
+attention over raw tokens would need thousands of subjects to find it. Both are fitted before the
+network is trained (``clinimm.warm_start``).
 """
 
 from __future__ import annotations
@@ -11,14 +12,74 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-#: The weights learn this much faster than the rest: they are few, and start at zero.
-_GAIN = 30.0
-_MOMENTUM = 0.1
+_MOMENTUM = 0.02
 _SMALLEST_DEVIATION = 0.05
 _LARGEST = 2.0
+
+
+class Probe(nn.Module):
+    """A linear model on a modality's summary, cross-fitted.
+
+    There is one model a fold of the training subjects. A subject in training is read by the model
+    that has not seen it, so that what builds on the evidence meets it as honest as it will be for
+    new subjects (Wolpert, "Stacked generalization", 1992); a new subject by the mean of all. The
+    models are fitted, not trained: they are buffers, and those of the folds are not saved.
+
+    Args:
+        features: length of the summary.
+        classes: logits.
+    """
+
+    mean: Tensor
+    weight: Tensor
+    bias: Tensor
+    fold_weight: Tensor
+    fold_bias: Tensor
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("weight", torch.zeros(features, classes))
+        self.register_buffer("bias", torch.zeros(classes))
+        self.register_buffer("fold_weight", torch.zeros(1, features, classes), persistent=False)
+        self.register_buffer("fold_bias", torch.zeros(1, classes), persistent=False)
+
+    @torch.no_grad()
+    def set(
+        self,
+        mean: Float[Tensor, " feature"],
+        weight: Float[Tensor, "fold feature cls"],
+        bias: Float[Tensor, "fold cls"],
+    ) -> None:
+        """Take over fitted models, one a fold, for features less ``mean``."""
+        self.mean.copy_(mean)
+        self.fold_weight, self.fold_bias = weight, bias
+        self.weight.copy_(weight.mean(0))
+        self.bias.copy_(bias.mean(0))
+
+    def forward(
+        self,
+        summary: Float[Tensor, "batch feature"],
+        present: Bool[Tensor, " batch"],
+        fold: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, "batch cls"]:
+        """The evidence in log odds, 0 where a subject lacks the modality.
+
+        Args:
+            summary: of ``TokenEncoder.summarise``.
+            present: who has the modality.
+            fold: each subject's fold in training; None for new subjects.
+        """
+        centred = summary - self.mean
+        if fold is None:
+            logit = centred @ self.weight + self.bias
+        else:
+            every = torch.einsum("bf,kfc->bkc", centred, self.fold_weight) + self.fold_bias
+            logit = every[torch.arange(len(fold), device=fold.device), fold]
+        return logit * present[:, None]
 
 
 class EvidencePairs(nn.Module):
@@ -46,11 +107,26 @@ class EvidencePairs(nn.Module):
         present: dict[str, Bool[Tensor, " batch"]],
     ) -> Float[Tensor, "batch cls"]:
         """The pairs' contribution; zero for a pair of which a subject lacks one."""
+        return (self.products(logits, present) * self.weight[:, None]).sum(0)
+
+    def products(
+        self,
+        logits: dict[str, Float[Tensor, "batch cls"]],
+        present: dict[str, Bool[Tensor, " batch"]],
+    ) -> Float[Tensor, "pair batch cls"]:
+        """Product of standardised logits of each pair."""
         standard = [self._standardise(index, logits, present) for index in range(len(self.names))]
-        total = torch.zeros_like(standard[0])
-        for weight, (one, two) in zip(self.weight, self.pairs, strict=True):
-            total = total + _GAIN * weight * standard[one] * standard[two]
-        return total
+        none = standard[0].new_zeros(0, *standard[0].shape)
+        return torch.stack([standard[one] * standard[two] for one, two in self.pairs]) if self.pairs else none
+
+    @torch.no_grad()
+    def settle(self, logits: dict[str, Tensor], present: dict[str, Tensor]) -> None:
+        """Take the logits' mean and spread from all training subjects at once."""
+        for index, name in enumerate(self.names):
+            seen = logits[name][present[name]].float()
+            if len(seen) > 1:
+                self.mean[index].copy_(seen.mean(0))
+                self.variance[index].copy_(seen.var(0))
 
     def _standardise(
         self, index: int, logits: dict[str, Tensor], present: dict[str, Tensor]
@@ -68,5 +144,6 @@ class EvidencePairs(nn.Module):
 
     @torch.no_grad()
     def _update(self, index: int, seen: Float[Tensor, "subject cls"]) -> None:
+        """Follow the logits as the network changes them."""
         self.mean[index].lerp_(seen.mean(0), _MOMENTUM)
         self.variance[index].lerp_(seen.var(0), _MOMENTUM)

@@ -57,7 +57,9 @@ def fill_cache(
 
     Args:
         items: one row an item, with ``digest``; the same digest twice is one item.
-        load: reads one item; an ``InputRejected`` or an unreadable file refuses that item only.
+        load: reads one item; an ``InputRejected`` or an unreadable file refuses that item only. A
+            reader translates what its library raises on a bad file into ``InputRejected``; anything
+            else is a mistake in the code, ends the stage and names the item.
         compute: encodes loaded items; its entries go into the cache.
 
     Returns:
@@ -85,6 +87,11 @@ def fill_cache(
             reason = error.strerror or type(error).__name__
             remedy = "check that the source still holds the file, or ingest again"
             refusals[digest] = Refusal(digest, str(row["code"]), "unreadable", reason, remedy)
+        except Exception as error:
+            error.add_note(
+                f"This was raised by the reader of {row['code']} on the item with digest {digest}."
+            )
+            raise
         if len(waiting) >= batch_size:
             flush()
     if waiting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -19,11 +19,14 @@ class Tokens:
         values: (batch, token, dim).
         mask: (batch, token), True where the token is real.
         time: (batch, token), hours before the index time, 0 or more.
+        kind: (batch, token), which sort of fact a token is, where its encoder tells sorts apart.
+            It names, it is not a quantity: attributions change ``values`` and leave it alone.
     """
 
     values: Float[Tensor, "batch token dim"]
     mask: Bool[Tensor, "batch token"]
     time: Float[Tensor, "batch token"]
+    kind: Int[Tensor, "batch token"] | None = None
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -48,7 +51,15 @@ class Tokens:
 
     def to(self, device: torch.device | str) -> Tokens:
         """The same tokens on another device."""
-        return Tokens(self.values.to(device), self.mask.to(device), self.time.to(device))
+        kind = None if self.kind is None else self.kind.to(device)
+        return Tokens(self.values.to(device), self.mask.to(device), self.time.to(device), kind)
+
+    def expand(self, rows: int) -> Tokens:
+        """The tokens of one subject as a batch of ``rows`` equal ones."""
+        kind = None if self.kind is None else self.kind.expand(rows, -1)
+        return Tokens(
+            self.values.expand(rows, -1, -1), self.mask.expand(rows, -1), self.time.expand(rows, -1), kind
+        )
 
 
 #: Modality name -> its tokens; a modality that no subject of the batch has may be left out.

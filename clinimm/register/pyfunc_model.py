@@ -28,6 +28,7 @@ ANSWER = (
     "probability",
     "modalities_present",
     "model_digest",
+    "trained_on",
 )
 
 
@@ -40,7 +41,8 @@ class ExportScorer(PythonModel):
         """Score each folder in the column ``export``; one row a subject and class.
 
         ``subject_id`` is a pseudonym under the key of the machine that predicts; ``index_time`` is
-        ISO 8601, UTC.
+        ISO 8601, UTC. ``trained_on`` is ``yes`` for whom the model was fitted to, so that no figure is
+        made of them; ``unknown`` where the key differs from the training's.
         """
         bundle = Path(context.artifacts["bundle"])
         return pd.concat(
@@ -50,11 +52,16 @@ class ExportScorer(PythonModel):
 
 def _score(bundle: Path, export: Path) -> pd.DataFrame:
     from clinimm.progress import QUIET
-    from clinimm.score import load_bundle, score_export
+    from clinimm.score import TRAINED_ON, load_bundle, score_export
 
     with tempfile.TemporaryDirectory(prefix="clinimm-score-") as folder:
         scored = score_export(load_bundle(bundle), export, Path(folder), QUIET)
-        answer = pd.read_parquet(scored, columns=list(ANSWER))
+        answer = pd.read_parquet(scored.predictions)
+        known = scored.overlap.trained_on is not None
+    answer["trained_on"] = (answer["split"] == TRAINED_ON).map(
+        {True: "yes", False: "no" if known else "unknown"}
+    )
+    answer = answer[list(ANSWER)]
     answer["index_time"] = answer["index_time"].map(lambda time: time.isoformat())
     answer.insert(0, "export", str(export))
     return answer

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from clinimm.cohort.stage import read_spec
+from clinimm.cohort.window import visible
 from clinimm.core.errors import DataError
 from clinimm.report.facts import RunFacts, split_key
 from clinimm.workspace import Workspace
@@ -30,7 +32,7 @@ class SubjectFacts:
         attributions: its rows of ``attributions.parquet``; empty where it was not explained.
         summary: its row of ``summary.parquet``, or None.
         contributions: modality -> Shapley value.
-        events: its rows of ``events.parquet`` that were available at the index time.
+        events: its rows of ``events.parquet`` that a model may see (``cohort/window.py``).
     """
 
     prediction: Mapping[str, Any]
@@ -158,7 +160,9 @@ def _explanation(facts: RunFacts, prediction: Mapping[str, Any]) -> dict[str, pd
 def _events(facts: RunFacts, subject_id: str, index_time: pd.Timestamp) -> pd.DataFrame:
     path = facts.workspace.need("ingest", "events.parquet")
     events = pd.read_parquet(path, filters=[("subject_id", "==", subject_id)])
-    return events[events["time"] <= index_time].reset_index(drop=True)
+    spec = read_spec(facts.workspace.need("cohort", "spec.json").parent)
+    member = pd.DataFrame({"subject_id": [subject_id], "index_time": [index_time]})
+    return pd.concat([visible(events, member, spec, name) for name in spec.inputs], ignore_index=True)
 
 
 def _record(table: pd.DataFrame) -> dict[str, Any]:

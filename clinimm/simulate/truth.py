@@ -1,10 +1,14 @@
-"""``truth.json``: what was planted, where, and how strongly. Never an input of anything."""
+"""``truth.json``: what was planted, where, and how strongly. Never an input of anything.
+
+Ingest knows it by its ``schema`` and leaves it out: it is no part of the export.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from clinimm.ingest.reading import TRUTH_SCHEMA
 from clinimm.simulate.bayes import bayes_auroc
 from clinimm.simulate.fhir import document_id, instant, observation_id
 from clinimm.simulate.film_file import film_uids
@@ -27,6 +31,7 @@ def hospital_truth(scenario: Scenario, seed: int, patients: dict[str, dict[str, 
         patients: medical record number -> ``patient_truth``.
     """
     return {
+        "schema": TRUTH_SCHEMA,
         "version": VERSION,
         "scenario": scenario.name,
         "sentence": scenario.sentence,

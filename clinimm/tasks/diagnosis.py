@@ -105,7 +105,7 @@ class ModalityHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(width, classes, bias=False)
         nn.init.zeros_(self.attention.weight)
-        nn.init.normal_(self.linear.weight, std=0.02)
+        nn.init.zeros_(self.linear.weight)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch cls"]:
         """(batch, token, width) -> (batch, class); zero for a subject without the modality."""

@@ -24,6 +24,7 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(EVENT_COLUMNS))
     table = table.astype({name: "str" for name in _TEXT})
     table["time"] = pd.to_datetime(table["time"], utc=True).astype("datetime64[us, UTC]")
+    table["until"] = pd.to_datetime(table["until"], utc=True).astype("datetime64[us, UTC]")
     table["numeric_value"] = table["numeric_value"].astype("float64")
     return table.sort_values(["subject_id", "time", "code"], kind="stable", ignore_index=True)
 

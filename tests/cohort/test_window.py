@@ -143,6 +143,28 @@ def test_impossible_times_are_left_out_and_absurd_numbers_are_null(
     assert sound["numeric_value"].isna().tolist() == [False, True, False]
 
 
+def test_a_replaced_fact_is_an_input_until_then_and_does_not_tell_that_it_will_be_replaced(
+    event: Callable[..., dict[str, Any]],
+    spec: Callable[..., CohortSpec],
+    table: Callable[[Rows], pd.DataFrame],
+    cohort: pd.DataFrame,
+    index: datetime,
+) -> None:
+    events = table(
+        [
+            event("a", -3, "X//ended", until=index - timedelta(days=1)),
+            event("a", -3, "X//ended_at_the_index", until=index),
+            event("a", -3, "X//ended_later", until=index + MICROSECOND),
+            event("a", -3, "X//stands"),
+            event("a", -3, "X//changed_some_time", flags="undated_revision"),
+        ]
+    )
+    seen = visible(events, cohort, spec(), "ehr")
+    assert seen["code"].tolist() == ["X//ended_later", "X//stands"]
+    assert seen["until"].isna().all()
+    assert trusted(events)["code"].tolist() == ["X//stands"]
+
+
 def test_the_label_window_is_open_on_the_left_and_closed_on_the_right(
     event: Callable[..., dict[str, Any]], table: Callable[[Rows], pd.DataFrame], cohort: pd.DataFrame
 ) -> None:
@@ -171,9 +193,10 @@ FACTS = st.tuples(
     st.sampled_from(["ehr", "notes", "radiology"]),
     st.sampled_from(["laboratory", "demographic", "outcome", None]),
     st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False)),
-    st.sampled_from([None, "future", "absurd_value"]),
+    st.sampled_from([None, "future", "absurd_value", "undated_revision"]),
+    st.one_of(st.none(), OFFSETS),
 )
-FIELDS = ("modality", "category", "numeric_value", "flags")
+FIELDS = ("modality", "category", "numeric_value", "flags", "until")
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -197,12 +220,18 @@ def test_law_1_later_facts_change_no_byte(
     index_of = dict(zip(cohort["subject_id"], cohort["index_time"], strict=True))
 
     def row(fact: tuple[Any, ...]) -> dict[str, Any]:
-        return event(*fact[:3], **dict(zip(FIELDS, fact[3:], strict=True)))
+        one = event(*fact[:3], **dict(zip(FIELDS, fact[3:], strict=True)))
+        return {**one, "until": None if one["until"] is None else one["time"] + abs(one["until"])}
 
     before = [row(fact) for fact in facts]
     after = []
-    for number, one in enumerate(before):
-        is_later = one["time"] > index_of.get(one["subject_id"], index)
+    for number, fact_row in enumerate(before):
+        one = fact_row
+        at = index_of.get(one["subject_id"], index)
+        is_later = one["time"] > at
+        if number in changed and (one["until"] is None or one["until"] > at):
+            # It was taken back, or left to stand, after the index.
+            one = {**one, "until": at + MICROSECOND if one["until"] is None else None}
         if is_later and number in dropped:
             continue
         after.append(

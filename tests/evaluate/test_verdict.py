@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,6 +91,42 @@ def test_missingness_that_predicts_less_well_is_mentioned_only():
 
 def test_metadata_that_predicts_as_well_is_shouted():
     assert "view, site or device" in judge(evidence(0.9, single_ehr=0.7, metadata_only=0.9)).sentence
+
+
+def test_missingness_that_beats_a_fused_model_without_signal_is_shouted():
+    verdict = judge(evidence(0.52, single_ehr=0.53, missingness_only=0.9))
+    assert verdict.key == "cannot_tell"
+    assert "WARNING: who was measured predicts as well as what was measured" in verdict.sentence
+
+
+def test_missingness_level_with_a_fused_model_without_signal_is_mentioned_only():
+    verdict = judge(evidence(0.53, single_ehr=0.5, missingness_only=0.56))
+    assert "WARNING" not in verdict.sentence and "already predicts" in verdict.warnings[0]
+
+
+def test_a_simple_model_that_only_reads_who_was_measured_is_not_recommended():
+    found = evidence(0.85, half=0.015, single_ehr=0.85, missingness_only=0.83)
+    assert judge(found).key == "does_not_help" and judge(found).model is None
+    assert "which single:ehr does not clearly beat" in judge(found).sentence
+    beaten = {("single:ehr", "missingness_only"): gap("missingness_only", 0.02, 0.015)}
+    assert judge(replace(found, over_alarms=beaten)).model == "single:ehr"
+
+
+def test_simple_models_are_compared_with_the_alarms_on_the_same_draws(tables):
+    label = (np.arange(120) < 45).astype(float)
+    generator = np.random.default_rng(3)
+    good = np.clip(label * 0.5 + generator.random(120) * 0.5, 0, 1)
+    make = lambda score, **extra: tables.frame(label, score, **extra)  # noqa: E731
+    panel = panel_of(make(good), TASK.classes)
+    weights = draw_weights(panel.strata, 200, 0)
+    controls = pd.concat(
+        [make(good, control="single:ehr"), make(generator.random(120), control="missingness_only")]
+    )
+    _, found = compare_controls(panel, controls, TASK, weights, EvaluateConfig(bootstraps=200))
+    difference = found.over_alarms["single:ehr", "missingness_only"]
+    # The fused scores are the single model's, so both comparisons are the same one.
+    assert difference == found.differences["missingness_only"]
+    assert difference.low > 0
 
 
 def test_nothing_to_compare_with_is_cannot_tell():

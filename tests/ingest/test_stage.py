@@ -306,15 +306,77 @@ def test_a_killed_run_goes_on_where_it_stopped(run_ingest: Ingest, tmp_path: Pat
     assert len(result.codes) == 400
 
 
-def test_equal_copies_are_one_and_the_latest_version_wins(run_ingest: Ingest) -> None:
+def test_equal_copies_are_one_and_versions_follow_each_other(run_ingest: Ingest) -> None:
     old = observation(meta={"lastUpdated": "2020-06-01T00:00:00Z"}, valueInteger=1)
     new = observation(meta={"lastUpdated": "2020-07-01T00:00:00Z"}, valueInteger=2)
     result = run_ingest(
         {"a.ndjson": ndjson(patient(), new, observation("o2")), "b.ndjson": ndjson(old, observation("o2"))}
     )
-    values = result.events.loc[result.events["code"] == "LOINC//8867-4", "numeric_value"]
-    assert sorted(values) == [2, 70]
-    assert result.notes["dropped"] == {"duplicate": 1, "older-version": 1}
+    assert lives(result) == [
+        (1, "2020-05-01T08:00:00", "2020-07-01T00:00:00", None),
+        (70, "2020-05-01T08:00:00", None, None),
+        (2, "2020-07-01T00:00:00", None, "revised"),
+    ]
+    assert result.notes["dropped"] == {"duplicate": 1}
+    assert result.notes["revised_or_withdrawn_later"] == 1
+
+
+def lives(result: Result) -> list[tuple[float, str, str | None, str | None]]:
+    """Value, since when, until when and flags of each event."""
+    return [
+        (
+            row.numeric_value,
+            row.time.isoformat()[:19],
+            None if pd.isna(row.until) else row.until.isoformat()[:19],
+            None if pd.isna(row.flags) else row.flags,
+        )
+        for row in result.events.itertuples()
+    ]
+
+
+def test_a_correction_in_an_export_with_history_replaces_the_first_value_when_it_was_made(
+    run_ingest: Ingest,
+) -> None:
+    first = observation(meta={"lastUpdated": "2020-05-01T08:05:00Z"}, valueInteger=1)
+    second = observation(
+        meta={"lastUpdated": "2020-05-01T20:00:00Z"}, valueInteger=2, status="corrected",
+        issued="2020-05-01T19:59:00Z",
+    )  # fmt: skip
+    for out, lines in (("one", (first, second)), ("two", (second, first))):
+        assert lives(run_ingest({"a.ndjson": ndjson(patient(), *lines)}, out=out)) == [
+            (1, "2020-05-01T08:00:00", "2020-05-01T20:00:00", None),
+            (2, "2020-05-01T20:00:00", None, "revised"),
+        ]
+
+
+def test_what_was_taken_back_was_known_until_then(run_ingest: Ingest) -> None:
+    first = observation(meta={"lastUpdated": "2020-05-01T08:05:00Z"})
+    wrong = observation(status="entered-in-error", meta={"lastUpdated": "2020-05-01T20:00:00Z"})
+    expected = [(70, "2020-05-01T08:00:00", "2020-05-01T20:00:00", None)]
+    both = run_ingest({"a.ndjson": ndjson(patient(), first, wrong)}, out="both")
+    assert lives(both) == expected
+    alone = {"a.ndjson": ndjson(patient(), wrong)}
+    assert lives(run_ingest(alone, out="alone", last_updated_is_change=True)) == expected
+    assert lives(run_ingest(alone, out="dropped")) == []
+
+
+def test_a_correction_that_a_later_export_repeats_keeps_its_earliest_bound(run_ingest: Ingest) -> None:
+    copies = [
+        observation(status="corrected", meta={"lastUpdated": f"2020-0{month}-01T00:00:00Z"})
+        for month in (7, 6)
+    ]
+    result = run_ingest({"a.ndjson": ndjson(patient(), copies[0]), "b.ndjson": ndjson(copies[1])})
+    assert lives(result) == [(70, "2020-06-01T00:00:00", None, "revised")]
+    assert result.notes["dropped"] == {"duplicate": 1}
+
+
+def test_two_contents_of_one_resource_that_nothing_orders_are_flagged(run_ingest: Ingest) -> None:
+    result = run_ingest(
+        {"a.ndjson": ndjson(patient(), observation(valueInteger=1)), "b.ndjson": ndjson(observation())}
+    )
+    assert lives(result) == [(70, "2020-05-01T08:00:00", None, "undated_revision")]
+    assert result.notes["dropped"] == {"older-version": 1}
+    assert result.notes["flags"] == {"undated_revision": 1}
 
 
 def test_a_later_version_in_error_takes_the_fact_back(run_ingest: Ingest) -> None:
@@ -340,7 +402,10 @@ def test_a_version_goes_with_all_its_components(run_ingest: Ingest) -> None:
     for resource in (old, new):
         del resource["valueInteger"]
     result = run_ingest({"a.ndjson": ndjson(patient(), new), "b.ndjson": ndjson(old)})
-    assert result.codes == ["LOINC//8480-6"]
+    until = result.events.set_index("code")["until"]
+    assert sorted(until.index) == ["LOINC//8462-4", "LOINC//8480-6"]
+    assert until["LOINC//8462-4"].isoformat()[:10] == "2021-01-01"
+    assert pd.isna(until["LOINC//8480-6"])
 
 
 def test_one_object_id_with_two_contents_is_flagged_and_with_one_is_one(run_ingest: Ingest) -> None:

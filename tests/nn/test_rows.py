@@ -91,3 +91,14 @@ def test_nothing_gives_no_rows(cache: EncoderCache) -> None:
 
     assert (len(tokens), len(values)) == (0, 0)
     assert list(tokens.columns) == ["subject_id", "time_hours"]
+
+
+def test_a_mistake_in_a_reader_is_not_swallowed_and_names_the_item(cache: EncoderCache) -> None:
+    items = frame(subject_id=["a"], time_hours=[1.0], digest=["one"], code=["X//1"])
+
+    def mistaken(row: Mapping[str, Any]) -> str:
+        return str(row["no such column"])
+
+    with pytest.raises(KeyError) as found:
+        fill_cache(items, cache, mistaken, compute, 8, QUIET)
+    assert found.value.__notes__ == ["This was raised by the reader of X//1 on the item with digest one."]

@@ -11,8 +11,17 @@ import pytest
 
 from clinimm.config import PipelineConfig
 from clinimm.core.record import RunRecord, digest_file
+from clinimm.origin import write_origin
 from clinimm.settings import write_settings
 from clinimm.workspace import Workspace
+
+COHORT = {
+    "name": "hand",
+    "question": "Who?",
+    "index": {"modality": "ehr"},
+    "label": {"task": "t", "code": "outcome//t", "value": True, "window": ["0 d", "1 d"]},
+    "inputs": {"ehr": {}},
+}
 
 
 def write_audit(workspace: Workspace, exit_status: int) -> None:
@@ -53,6 +62,8 @@ def workspace(tmp_path: Path) -> Workspace:
     (model / "model.safetensors").write_bytes(b"weights")
     cohort = pd.DataFrame({"subject_id": ["A", "B"], "label": [0.0, 1.0]})
     cohort.to_parquet(workspace.stage("cohort") / "cohort.parquet")
+    (workspace.stage("cohort") / "spec.json").write_text(json.dumps(COHORT))
+    write_origin(workspace, ["A", "B"], "d" * 64)
     cohort.assign(probability=[0.2, 0.9]).to_parquet(workspace.stage("predict") / "predictions.parquet")
     figures = workspace.stage("evaluate") / "figures"
     figures.mkdir()

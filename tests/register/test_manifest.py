@@ -33,7 +33,13 @@ def test_untouched_run_verifies(workspace: Workspace, manifest: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["train/model/model.safetensors", "audit/audit.json", "predict/predictions.parquet", "cohort.yaml"],
+    [
+        "train/model/model.safetensors",
+        "train/model/origin.json",
+        "audit/audit.json",
+        "predict/predictions.parquet",
+        "cohort.yaml",
+    ],
 )
 @pytest.mark.parametrize("harm", ["altered", "deleted"])
 def test_touched_file_is_named(workspace: Workspace, manifest: Path, name: str, harm: str) -> None:

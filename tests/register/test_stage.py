@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from clinimm.core.errors import AuditGateError, DataError, MissingStageError
+from clinimm.origin import read_origin
 from clinimm.progress import QUIET
 from clinimm.register import stage
 from clinimm.register.manifest import MANIFEST_NAME, verify_manifest
@@ -142,15 +143,16 @@ def test_loaded_model_scores_exports_without_unpickling(
 
     seen: list[Path] = []
 
-    def scored(bundle: score.Bundle, export: Path, place: Path, progress: object) -> Path:
+    def scored(bundle: score.Bundle, export: Path, place: Path, progress: object) -> score.Scored:
         seen.append(export)
         assert (bundle.model / "model.safetensors").read_bytes() == b"weights"
-        assert bundle.config.cohort is not None
-        assert bundle.config.cohort.is_file()
+        assert read_origin(bundle.model).trained_on(["A", "S"]) == [True, False]
         row = {"subject_id": "S", "task": "t", "class_name": "t", "modalities_present": "ehr"}
         values = {"probability": 0.25, "model_digest": "d", "index_time": pd.Timestamp(0, tz="UTC")}
-        pd.DataFrame([row | values]).to_parquet(place / "predictions.parquet")
-        return place / "predictions.parquet"
+        rows = [row | values | {"split": split} for split in ("held_out", score.TRAINED_ON)]
+        known = export == tmp_path
+        pd.DataFrame(rows if known else rows[:1]).to_parquet(place / "predictions.parquet")
+        return score.Scored(place / "predictions.parquet", score.Overlap(2, 1 if known else None))
 
     monkeypatch.setattr(score, "score_export", scored)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
@@ -161,6 +163,7 @@ def test_loaded_model_scores_exports_without_unpickling(
         mlflow.set_tracking_uri(None)
     answer = model.predict(pd.DataFrame({"export": [str(tmp_path), str(tmp_path / "b")]}))
     assert seen == [tmp_path, tmp_path / "b"]
-    assert list(answer["probability"]) == [0.25, 0.25]
-    assert list(answer["export"]) == [str(tmp_path), str(tmp_path / "b")]
+    assert list(answer["probability"]) == [0.25] * 3
+    assert list(answer["export"]) == [str(tmp_path), str(tmp_path), str(tmp_path / "b")]
+    assert list(answer["trained_on"]) == ["no", "yes", "unknown"]
     assert answer["index_time"][0] == "1970-01-01T00:00:00+00:00"

@@ -49,6 +49,20 @@ NOTE = (
 )
 
 
+SPEC = {
+    "name": "mock",
+    "question": "Will this patient need intensive care?",
+    "index": {"modality": "radiology"},
+    "label": {"task": "severe", "code": "outcome//severe", "value": True, "window": ["0 d", "30 d"]},
+    "inputs": {
+        "ehr": {"look_back": "365 d", "exclude": ["LOINC//barred*"]},
+        "notes": {},
+        "radiology": {},
+        "pathology": {},
+    },
+}
+
+
 @dataclass(frozen=True)
 class MockRun:
     workspace: Workspace
@@ -197,6 +211,7 @@ def _write_cohort(workspace: Workspace, predictions: pd.DataFrame, hostile: str)
         "warnings": ["Only a few positives." + hostile],
     }  # fmt: skip
     (folder / "flow.json").write_text(json.dumps(flow))
+    (folder / "spec.json").write_text(json.dumps(SPEC))
     pd.DataFrame(
         {
             "subject_id": predictions["subject_id"],

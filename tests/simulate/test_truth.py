@@ -1,5 +1,13 @@
+from clinimm.config import IngestConfig
+from clinimm.core.pseudonym import Pseudonymiser
+from clinimm.ingest.reading import TRUTH_SCHEMA
+from clinimm.ingest.stage import ingest
+from clinimm.modalities import all_modalities
+from clinimm.progress import QUIET
 from clinimm.simulate.bayes import bayes_auroc
 from clinimm.simulate.hospital import find_scenario
+from clinimm.sources.local import LocalSource
+from clinimm.sources.memory import MemorySource
 
 
 def test_the_truth_states_what_was_planted_and_the_limits(hospital):
@@ -39,3 +47,20 @@ def test_copied_films_are_identical(hospital):
     for path in copies:
         original = hospital.folder / path.replace("_copy", "")
         assert (hospital.folder / path).read_bytes() == original.read_bytes()
+
+
+def test_ingest_leaves_the_truth_out_and_refuses_nothing_of_the_demo(hospital, tmp_path):
+    source = LocalSource(hospital.folder)
+    names = [file.path for file in source.files()]
+    assert "truth.json" in names
+    notes = ingest(
+        [source], all_modalities(), IngestConfig(workers=1), Pseudonymiser(bytes(16)), tmp_path, QUIET
+    )
+    assert notes["refusals_by_code"] == {}
+    assert notes["dropped"]["simulated-truth"] == 1
+    assert hospital.truth["schema"] == TRUTH_SCHEMA
+    tampered = MemorySource({"other.json": b'{"schema": "clinimm.other/1"}'})
+    read = ingest(
+        [tampered], all_modalities(), IngestConfig(workers=1), Pseudonymiser(bytes(16)), tmp_path, QUIET
+    )
+    assert read["refusals_by_code"] == {"not-fhir": 1}

@@ -45,10 +45,13 @@ class Collector:
         clock: reads its times.
         aliases: ``urn:uuid:...`` and absolute URLs of a bundle's entries -> ``Type/id``.
         medications: ``Medication/id`` of the file -> its code.
+        last_updated_is_change: whether ``meta.lastUpdated`` is when the record changed, and not when it
+            was exported.
     """
 
     path: str
     clock: Clock
+    last_updated_is_change: bool = False
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     identities: list[Identity] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -88,8 +91,7 @@ class Collector:
             return None
         self.copies += 1
         encounter = resource.get("encounter")
-        meta = resource.get("meta")
-        version = self.clock.read(meta.get("lastUpdated")) if isinstance(meta, dict) else None
+        version = self.version(resource)
         return Head(
             patient,
             self.target(encounter) if isinstance(encounter, dict) else None,
@@ -125,12 +127,17 @@ class Collector:
         )  # fmt: skip
 
     def withdraw(self, head: Head) -> None:
-        """The record says that this object is wrong: earlier copies of it must go too."""
+        """The record takes this object back: earlier versions end here, or go where nothing dates it."""
         if head.instance is not None:
             self.rows.append(
                 (*head.patient, 0, None, "ehr", "", None, None, None, None, None, None, None, head.instance,
                  False, head.version_us, head.copy)
             )  # fmt: skip
+
+    def version(self, resource: Resource) -> Moment | None:
+        """When this version of a resource was recorded, or, in many exports, loaded or exported."""
+        meta = resource.get("meta")
+        return self.clock.read(meta.get("lastUpdated")) if isinstance(meta, dict) else None
 
     def target(self, reference: Any) -> str | None:
         """The canonical ``Type/id`` of a Reference; None where it names nothing."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from clinimm.modalities.ehr.codes import code_of, first_code
 from clinimm.modalities.ehr.collect import Collector, Head, Resource, item_of
+from clinimm.modalities.ehr.versions import revised_at, taken_back
 
 #: LOINC "Progress note", for a note whose type is not stated.
 PROGRESS_NOTE = "LOINC//11506-3"
@@ -28,19 +29,24 @@ def document(collector: Collector, resource: Resource, head: Head, flags: list[s
     """Add the note, available on the document's date."""
     contents = [content for content in resource.get("content") or () if isinstance(content, dict)]
     attachments = [content.get("attachment") for content in contents]
-    when = collector.clock.read(resource.get("date"))
-    if when is None:
-        created = [item.get("creation") for item in attachments if isinstance(item, dict)]
-        when = collector.clock.latest(*created)
+    created = collector.clock.latest(
+        *(item.get("creation") for item in attachments if isinstance(item, dict))
+    )
+    when = collector.clock.read(resource.get("date")) or created
+    status = resource.get("docStatus")
+    if status == "preliminary":
+        flags = [*flags, "preliminary"]
+    if status == "amended":
+        flags = [*flags]
+        when = revised_at(collector, resource, flags, when, created)
     if when is None:
         collector.refuse(item_of(resource), "no-time", "no usable time in date", "export it with its date")
         return
-    if resource.get("docStatus") == "entered-in-error":
-        collector.dropped["entered-in-error"] += 1
-        collector.withdraw(head)
-        return
-    if resource.get("docStatus") == "preliminary":
-        flags = [*flags, "preliminary"]
+    if status == "entered-in-error":
+        known = taken_back(collector, head, status)
+        if known is None:
+            return
+        head = known
     body = attached_text(collector, resource, attachments)
     if body is None:
         return

@@ -8,6 +8,7 @@ hundreds of subjects for a question more often than millions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -69,6 +70,9 @@ class ContextLayer(nn.Module):
 class EventEncoder(TokenEncoder):
     """Embeds facts and lets them read one another.
 
+    Beside its vector, an embedded fact carries its standardised value and a one in two channels
+    of their own, and its kind in ``Tokens.kind``; ``summarise`` reads nothing else.
+
     The baseline is the embedding of the unknown fact without a value. It is trained: in training
     a share ``code_dropout`` of the facts is replaced by it, so it means "some fact, of which
     nothing is known".
@@ -82,11 +86,14 @@ class EventEncoder(TokenEncoder):
         code_dropout: chance that a fact becomes unknown while training.
     """
 
+    sparse_summary = True
+
     def __init__(
         self, vocabulary: int, dim: int, layers: int, heads: int, dropout: float, code_dropout: float
     ) -> None:
         super().__init__()
         self.dim = dim
+        self.kinds = vocabulary + 1
         self.code_dropout = code_dropout
         self.code = nn.Embedding(vocabulary + 1, dim)
         self.gain = nn.Embedding(vocabulary + 1, dim)
@@ -97,28 +104,54 @@ class EventEncoder(TokenEncoder):
         nn.init.ones_(self.gain.weight)
 
     def embed(self, raw: Tokens) -> Tokens:
-        """(batch, token, 3) -> (batch, token, dim)."""
+        """(batch, token, 3) -> (batch, token, dim + 2)."""
         code, z, has_value = raw.values.unbind(dim=-1)
         index = code.long()
         if self.training and self.code_dropout:
             lost = torch.rand(index.shape, device=index.device) < self.code_dropout
             index, has_value = index.masked_fill(lost, UNKNOWN), has_value.masked_fill(lost, 0.0)
         value = has_value.unsqueeze(-1) * self.gain(index) * self.value(z)
-        return raw.with_values((self.code(index) + value) * raw.mask.unsqueeze(-1))
+        known = (index != UNKNOWN).to(z.dtype)
+        plain = torch.stack([has_value * z.clamp(-LARGEST_Z, LARGEST_Z), known], dim=-1)
+        values = torch.cat([self.code(index) + value, plain], dim=-1) * raw.mask.unsqueeze(-1)
+        return replace(raw, values=values, kind=index)
 
     def forward(self, embedded: Tokens) -> Tokens:
-        """(batch, token, dim) -> (batch, token, dim); padding stays zero."""
+        """(batch, token, dim + 2) -> (batch, token, dim); padding stays zero."""
+        x = embedded.values[..., : self.dim]
         if self.time is None:
-            return embedded
-        x = embedded.values + self.time(embedded.time)
+            return embedded.with_values(x)
+        x = x + self.time(embedded.time)
         for layer in self.layers:
             x = layer(x, embedded.mask)
         return embedded.with_values(x * embedded.mask.unsqueeze(-1))
 
+    def summarise(self, embedded: Tokens) -> Float[Tensor, "batch feature"]:
+        """The latest value of each kind of fact, then a one for each kind that is there.
+
+        A kind that is absent has the value 0, which is the median of training subjects. Values of
+        the same instant are averaged.
+        """
+        assert embedded.kind is not None
+        kind, mask = embedded.kind, embedded.mask
+        zero = embedded.values.new_zeros(len(kind), self.kinds)
+        time = embedded.time.to(zero.dtype).masked_fill(~mask, torch.inf)
+        newest = torch.full_like(zero, torch.inf).scatter_reduce(1, kind, time, "amin")
+        latest = (mask & (time <= newest.gather(1, kind))).to(zero.dtype)
+        count = zero.scatter_add(1, kind, latest).clamp(min=1)
+        value, there = embedded.values[..., self.dim :].unbind(dim=-1)
+        return torch.cat(
+            [
+                zero.scatter_add(1, kind, latest * value) / count,
+                zero.scatter_add(1, kind, latest * there) / count,
+            ],
+            dim=1,
+        )
+
     def baseline(self, embedded: Tokens) -> Tensor:
-        """The embedding of a fact of which nothing is known, (batch, token, dim)."""
-        unknown = self.code.weight[UNKNOWN].expand(embedded.values.shape)
-        return unknown * embedded.mask.unsqueeze(-1)
+        """A fact of which nothing is known, (batch, token, dim + 2)."""
+        unknown = torch.cat([self.code.weight[UNKNOWN], self.code.weight.new_zeros(2)])
+        return unknown.expand(embedded.values.shape) * embedded.mask.unsqueeze(-1)
 
 
 def build_encoder(config: ModalityConfig, statistics: Statistics) -> TokenEncoder:

@@ -35,7 +35,7 @@ def scan(source: Source, file: SourceFile) -> Scan:
         InputRejected: the file as a whole is not FHIR JSON.
     """
     rules = rules_of(source)
-    collector = Collector(file.path, Clock(rules.timezone))
+    collector = Collector(file.path, Clock(rules.timezone), rules.last_updated_is_change)
     reader = _Reader(collector, rules.validate_fhir)
     if is_ndjson(file.path, _head(source, file)):
         reader.lines(source, file)

@@ -13,14 +13,16 @@ from clinimm.modalities.ehr.documents import attached_text, document
 from clinimm.modalities.ehr.fhir_time import Moment
 from clinimm.modalities.ehr.observation import observation
 from clinimm.modalities.ehr.patient import patient
+from clinimm.modalities.ehr.versions import REVISED, TAKEN_BACK, revised_at, taken_back
 
-#: Statuses of things that did not happen or are not there yet. ``entered-in-error`` is not among
-#: them: it also takes back copies read earlier.
-NOT_THERE = frozenset(
-    ("cancelled", "not-done", "draft", "registered", "planned", "preparation", "nullified", "proposed")
-)
+#: Statuses of things that are not there yet.
+NOT_THERE = frozenset(("draft", "registered", "planned", "preparation", "proposed"))
+#: Statuses of things that did not come about after all; an earlier version may have promised them.
+_NEVER_THERE = frozenset(("cancelled", "not-done", "nullified"))
 #: Statuses that stay, with themselves as a flag.
 UNSURE = frozenset(("preliminary", "partial", "superseded"))
+#: Orders were there from when they were written until they were cancelled; a cancelled test never was.
+_ORDERS = frozenset(("MedicationRequest",))
 _VERIFICATION_UNSURE = frozenset(("unconfirmed", "provisional", "differential"))
 
 
@@ -44,12 +46,13 @@ def _checked(
     if head is None:
         return None
     status = resource.get("status")
-    if status == "entered-in-error":
-        collector.dropped["entered-in-error"] += 1
-        collector.withdraw(head)
-        return None
-    if status in NOT_THERE:
+    if status in TAKEN_BACK or (status == "cancelled" and resource["resourceType"] in _ORDERS):
+        known = taken_back(collector, head, status)
+        return (known, []) if known is not None else None
+    if status in NOT_THERE or status in _NEVER_THERE:
         collector.dropped[f"status:{status}"] += 1
+        if status in _NEVER_THERE:
+            collector.withdraw(head)
         return None
     return head, [str(status)] if status in UNSURE else []
 
@@ -77,13 +80,11 @@ def condition(collector: Collector, resource: Resource) -> None:
         return
     head, flags = found
     verification = first_code(resource.get("verificationStatus"))
-    if verification == "entered-in-error":
-        collector.dropped["entered-in-error"] += 1
-        collector.withdraw(head)
-        return
-    if verification == "refuted":
-        collector.dropped["status:refuted"] += 1
-        return
+    if verification in TAKEN_BACK:
+        known = taken_back(collector, head, verification)
+        if known is None:
+            return
+        head = known
     when = collector.clock.read(resource.get("recordedDate")) or _asserted(collector, resource)
     if when is None:
         refuse_timeless(collector, resource, "recordedDate")
@@ -142,20 +143,12 @@ def encounter(collector: Collector, resource: Resource) -> None:
 
 def allergy(collector: Collector, resource: Resource) -> None:
     """An allergy, available when it was recorded."""
-    if first_code(resource.get("verificationStatus")) in ("entered-in-error", "refuted"):
-        collector.dropped["entered-in-error"] += 1
-        head = collector.head(resource, "patient")
-        if head is not None:
-            collector.withdraw(head)
-        return
+    renamed = {**resource, "subject": resource.get("patient")}
+    verification = first_code(resource.get("verificationStatus"))
+    if verification in TAKEN_BACK:
+        renamed["status"] = verification
     when = collector.clock.read(resource.get("recordedDate"))
-    _plain(
-        collector,
-        {**resource, "subject": resource.get("patient")},
-        resource.get("code"),
-        when,
-        "recordedDate",
-    )
+    _plain(collector, renamed, resource.get("code"), when, "recordedDate")
 
 
 def immunization(collector: Collector, resource: Resource) -> None:
@@ -171,7 +164,7 @@ def diagnostic_report(collector: Collector, resource: Resource) -> None:
     if found is None:
         return
     head, flags = found
-    when = collector.clock.latest(resource.get("issued"), *effective(resource))
+    when = _issued(collector, resource, flags)
     if when is None:
         refuse_timeless(collector, resource, "issued")
         return
@@ -217,11 +210,23 @@ def _observation(collector: Collector, resource: Resource) -> None:
     found = _checked(collector, resource)
     if found is None:
         return
-    when = collector.clock.latest(resource.get("issued"), *effective(resource))
+    when = _issued(collector, resource, found[1])
     if when is None:
         refuse_timeless(collector, resource, "issued or effectiveDateTime")
         return
     observation(collector, resource, *found, when, category_of(resource))
+
+
+def _issued(collector: Collector, resource: Resource, flags: list[str]) -> Moment | None:
+    """When this version of a result or a report was there; flags one that was changed."""
+    true_at = collector.clock.latest(*effective(resource))
+    issued = collector.clock.read(resource.get("issued"))
+    when = collector.clock.latest(resource.get("issued"), *effective(resource))
+    if resource.get("status") not in REVISED:
+        return when
+    # An `issued` that only repeats when it was true does not say when it was changed.
+    said = issued if issued is not None and (true_at is None or issued[0] > true_at[0]) else None
+    return revised_at(collector, resource, flags, when, said)
 
 
 READERS: dict[str, Callable[[Collector, Resource], None]] = {

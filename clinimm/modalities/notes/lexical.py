@@ -65,6 +65,7 @@ def _terms(notes: pd.Series, min_subjects: int) -> list[str]:
 def lexical_vectors(texts: pd.Series, lexical: dict[str, Any]) -> np.ndarray:
     """(span, component) float32 with the statistics of ``fit_lexical``; a span of unknown words is zero."""
     from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
 
     terms, components = lexical["terms"], int(lexical["components"])
     if not terms or not len(texts):
@@ -73,5 +74,5 @@ def lexical_vectors(texts: pd.Series, lexical: dict[str, Any]) -> np.ndarray:
         CountVectorizer(vocabulary=terms, token_pattern=_TERM).transform(texts.astype(str)).astype(np.float32)
     )
     counts.data = 1 + np.log(counts.data)
-    weighted = counts.multiply(unpack(lexical["idf"], (len(terms),))[None]).tocsr()
+    weighted = normalize(counts.multiply(unpack(lexical["idf"], (len(terms),))[None]).tocsr())
     return np.asarray(weighted @ unpack(lexical["axes"], (len(terms), components)), dtype=np.float32)

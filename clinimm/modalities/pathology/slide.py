@@ -6,7 +6,8 @@ Associated images (label, macro) are never read: a label is a photograph of the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -65,16 +66,8 @@ class Slide:
         except (openslide.OpenSlideError, OSError) as error:
             raise _damaged() from error
         self._fallback_mpp_um = mpp_um
-        width, height = self._slide.dimensions
-        properties = dict(self._slide.properties)
-        self.info = SlideInfo(
-            width=width,
-            height=height,
-            levels=self._slide.level_count,
-            mpp_um=_stated_mpp(properties),
-            vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
-            properties=properties,
-        )
+        with _refusing(_damaged("cannot-open")):
+            self.info = _info(self._slide)
 
     def __enter__(self) -> Slide:
         return self
@@ -120,10 +113,11 @@ class Slide:
         """
         left, top, right, bottom = box
         downsample = max((right - left) / size, (bottom - top) / size)
-        level = self._slide.get_best_level_for_downsample(downsample * 1.001)
-        scale = self._slide.level_downsamples[level]
-        shape = (max(1, round((right - left) / scale)), max(1, round((bottom - top) / scale)))
-        tile = self._region((left, top), level, shape)
+        with _refusing(_damaged("cannot-read")):
+            level = self._slide.get_best_level_for_downsample(downsample * 1.001)
+            scale = self._slide.level_downsamples[level]
+            shape = (max(1, round((right - left) / scale)), max(1, round((bottom - top) / scale)))
+            tile = self._region((left, top), level, shape)
         if tile.size != (size, size):
             tile = tile.resize((size, size), Pillow.Resampling.BILINEAR)
         return np.asarray(tile)
@@ -137,9 +131,9 @@ class Slide:
         width, height = self.dimensions
         factor = min(1.0, longest / max(width, height))
         shape = (max(1, round(width * factor)), max(1, round(height * factor)))
-        level = self._slide.get_best_level_for_downsample(1 / factor * 1.001)
-        whole = self._banded(level, self._slide.level_dimensions[level], shape)
-        return np.asarray(whole)
+        with _refusing(_damaged("cannot-read")):
+            level = self._slide.get_best_level_for_downsample(1 / factor * 1.001)
+            return np.asarray(self._banded(level, self._slide.level_dimensions[level], shape))
 
     def _banded(self, level: int, source: tuple[int, int], shape: tuple[int, int]) -> Pillow.Image:
         """A level shrunk band by band, so that a slide without a pyramid does not fill the memory."""
@@ -154,13 +148,36 @@ class Slide:
         return canvas
 
     def _region(self, location: tuple[int, int], level: int, shape: tuple[int, int]) -> Pillow.Image:
-        try:
-            region = self._slide.read_region(location, level, shape)
-        except (openslide.OpenSlideError, OSError) as error:
-            raise _damaged("cannot-read") from error
+        region = self._slide.read_region(location, level, shape)
         opaque = Pillow.new("RGB", region.size, _WHITE)
         opaque.paste(region, mask=region.getchannel("A"))
         return opaque
+
+
+@contextmanager
+def _refusing(refusal: InputRejected) -> Iterator[None]:
+    """What OpenSlide and Pillow raise on a bad file, as ``refusal`` of that file.
+
+    Once a read failed, OpenSlide fails in every later call on the slide, also in those that read
+    nothing; so each of them stands under this.
+    """
+    try:
+        yield
+    except (openslide.OpenSlideError, OSError) as error:
+        raise refusal from error
+
+
+def _info(slide: openslide.OpenSlide) -> SlideInfo:
+    width, height = slide.dimensions
+    properties = dict(slide.properties)
+    return SlideInfo(
+        width=width,
+        height=height,
+        levels=slide.level_count,
+        mpp_um=_stated_mpp(properties),
+        vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+        properties=properties,
+    )
 
 
 def _stated_mpp(properties: Mapping[str, str]) -> float | None:

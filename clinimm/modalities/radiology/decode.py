@@ -59,11 +59,20 @@ def decode_frame(header: DicomHeader, index: int) -> np.ndarray:
     try:
         return pixel_array(dataset, index=position, decoding_plugin=_plugin(header.transfer_syntax))
     except _DECODER_ERRORS as error:
-        raise InputRejected(
-            "cannot-decode",
-            f"the pixel data are damaged: {type(error).__name__}",
-            "ask the sender to transmit the object again",
-        ) from error
+        raise _cannot_decode(error) from error
+    except BaseException as error:
+        # What pyo3 raises where a decoder in Rust panics is no Exception, and can only be told by name.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _cannot_decode(error) from error
+
+
+def _cannot_decode(error: BaseException) -> InputRejected:
+    return InputRejected(
+        "cannot-decode",
+        f"the pixel data are damaged: {type(error).__name__}",
+        "ask the sender to transmit the object again",
+    )
 
 
 def _data_set(header: DicomHeader, index: int) -> tuple[Any, int]:

@@ -10,7 +10,7 @@ import pytest
 
 from clinimm.config import IngestConfig
 from clinimm.core.errors import InputRejected
-from clinimm.core.fact import Fact
+from clinimm.core.fact import Fact, FactRows, Row
 from clinimm.modalities.ehr.reader import accepts, scan
 from clinimm.modality import Scan
 from clinimm.sources.local import LocalSource
@@ -140,11 +140,96 @@ def test_a_fact_without_time_is_refused() -> None:
     assert [(refusal.item, refusal.code) for refusal in scanned.refusals] == [("Observation/o1", "no-time")]
 
 
-@pytest.mark.parametrize("status", ["cancelled", "registered"])
-def test_what_did_not_happen_is_dropped(status: str) -> None:
+@pytest.mark.parametrize(("status", "rows"), [("cancelled", [""]), ("registered", [])])
+def test_what_did_not_happen_is_dropped_and_a_cancellation_ends_earlier_versions(
+    status: str, rows: list[str]
+) -> None:
     scanned = read(observation(valueInteger=1, status=status))
-    assert not scanned.facts
+    assert [fact.code for fact in scanned.facts] == rows
     assert scanned.dropped == {f"status:{status}": 1}
+
+
+_LATER = "2020-05-01T20:00:00Z"
+
+
+@pytest.mark.parametrize("status", ["corrected", "amended", "appended"])
+@pytest.mark.parametrize(
+    ("fields", "hour", "flag"),
+    [
+        ({"issued": _LATER}, 20, "revised"),
+        ({"meta": {"lastUpdated": _LATER}}, 20, "revised"),
+        ({"meta": {"lastUpdated": _LATER}, "issued": "2020-05-01T09:00:00Z"}, 20, "revised"),
+        ({"meta": {"lastUpdated": "2020-05-01T09:00:00Z"}, "issued": _LATER}, 20, "revised"),
+        ({"issued": _WHEN}, 8, "undated_revision"),
+        ({"issued": None}, 8, "undated_revision"),
+    ],
+)
+def test_a_corrected_result_is_known_when_it_was_corrected(
+    status: str, fields: Json, hour: int, flag: str
+) -> None:
+    fact = only(read(observation(valueInteger=1, status=status, **fields)))
+    assert (fact.time.hour, fact.flags) == (hour, (flag,))
+    final = only(read(observation(valueInteger=1, meta={"lastUpdated": _LATER})))
+    assert (final.time.hour, final.flags) == (8, ())
+
+
+def test_an_amended_report_and_an_amended_note_are_known_when_they_were_amended() -> None:
+    report = {
+        "resourceType": "DiagnosticReport", "id": "r", "status": "amended", "subject": _WHO,
+        "code": coded("58410-2"), "effectiveDateTime": _WHEN, "meta": {"lastUpdated": _LATER},
+    }  # fmt: skip
+    note = {
+        "resourceType": "DocumentReference", "id": "d", "status": "current", "docStatus": "amended",
+        "subject": _WHO, "date": _WHEN, "meta": {"lastUpdated": _LATER},
+        "content": [{"attachment": {"contentType": "text/plain", "data": "RmV2ZXIu"}}],
+    }  # fmt: skip
+    for resource in (report, note):
+        fact = only(read(resource))
+        assert (fact.time.hour, fact.flags) == (20, ("revised",))
+    del note["meta"]
+    assert only(read(note)).flags == ("undated_revision",)
+
+
+_REFUTED = {
+    "resourceType": "Condition", "id": "c", "code": coded("I10", "http://hl7.org/fhir/sid/icd-10-cm"),
+    "subject": _WHO, "recordedDate": _WHEN, "meta": {"lastUpdated": _LATER},
+    "verificationStatus": coded("refuted", "x"),
+}  # fmt: skip
+_CANCELLED = {
+    "resourceType": "MedicationRequest", "id": "m", "status": "cancelled", "intent": "order",
+    "subject": _WHO, "medicationCodeableConcept": coded("314076"), "authoredOn": _WHEN,
+    "meta": {"lastUpdated": _LATER},
+}  # fmt: skip
+_ALLERGY = {
+    "resourceType": "AllergyIntolerance", "id": "a", "patient": _WHO, "code": coded("7980"),
+    "recordedDate": _WHEN, "verificationStatus": coded("refuted", "x"), "meta": {"lastUpdated": _LATER},
+}  # fmt: skip
+_WRONG = observation(valueInteger=1, status="entered-in-error", meta={"lastUpdated": _LATER})
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        (_REFUTED, "status:refuted"),
+        (_CANCELLED, "status:cancelled"),
+        (_ALLERGY, "status:refuted"),
+        (_WRONG, "entered-in-error"),
+    ],
+)
+def test_what_was_taken_back_is_known_until_then_where_that_time_can_be_relied_on(
+    resource: Json, reason: str
+) -> None:
+    scanned = read(resource)
+    assert [fact.code for fact in scanned.facts] == [""]
+    assert scanned.dropped == {reason: 1}
+    relied = read(resource, last_updated_is_change=True)
+    assert relied.dropped == {}
+    assert isinstance(relied.facts, FactRows)
+    end, known = sorted((Row(*row) for row in relied.facts.rows), key=lambda row: row.code or "")
+    assert (end.code, end.version_us) == (None, 1588363200_000000)
+    assert (known.instance, known.time_us, known.version_us) == (end.instance, 1588320000_000000, 0)
+    undated = {name: value for name, value in resource.items() if name != "meta"}
+    assert read(undated, last_updated_is_change=True).dropped == {reason: 1}
 
 
 def test_entered_in_error_is_dropped_and_takes_back_earlier_copies() -> None:

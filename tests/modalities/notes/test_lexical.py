@@ -24,7 +24,7 @@ def test_it_is_tf_idf_and_truncated_svd() -> None:
     svd = TruncatedSVD(2, random_state=0).fit(vectorizer.fit_transform(NOTES))
     plain = TfidfVectorizer(
         sublinear_tf=True,
-        norm=None,
+        norm="l2",
         vocabulary=vectorizer.vocabulary_,
         token_pattern=vectorizer.token_pattern,
     )

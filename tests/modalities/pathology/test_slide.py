@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
+import PIL
 import pytest
 import tifffile
 
@@ -87,3 +89,36 @@ def test_a_damaged_slide_is_refused_by_name(test_data: Path, tmp_path: Path) -> 
     path.write_bytes(data)
     with pytest.raises(InputRejected, match="cannot-"), Slide(path) as slide:
         slide.thumbnail(512)
+
+
+class _Broken:
+    """A slide whose handle is in OpenSlide's error state: every call fails."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [openslide.OpenSlideError("x"), PIL.UnidentifiedImageError("x")])
+def test_whatever_the_library_raises_on_a_bad_slide_is_a_refusal(
+    make_slide: MakeSlide, tmp_path: Path, error: Exception
+) -> None:
+    slide = Slide(make_slide(tmp_path / "a.tif"))
+    slide.close()
+    slide._slide = _Broken(error)  # type: ignore[assignment]  # what OpenSlide is like after a failed read
+    for call in (lambda: slide.read((0, 0, 256, 256), 256), lambda: slide.thumbnail(64)):
+        with pytest.raises(InputRejected) as refusal:
+            call()
+        assert refusal.value.code == "cannot-read"
+
+
+def test_a_slide_that_opens_and_cannot_be_described_is_a_refusal(
+    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_slide(tmp_path / "a.tif")
+    monkeypatch.setattr(openslide, "OpenSlide", lambda name: _Broken(openslide.OpenSlideError("x")))
+    with pytest.raises(InputRejected) as refusal:
+        Slide(path)
+    assert refusal.value.code == "cannot-open"

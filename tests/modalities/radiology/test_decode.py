@@ -82,3 +82,27 @@ def test_a_damaged_codestream_is_decoded_or_refused(
         decode_frame(header, 0)
     except InputRejected as refusal:
         assert refusal.code == "cannot-decode"
+
+
+class PanicException(BaseException):
+    """As pyo3 raises it, and no Exception: see pyo3_runtime."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [(RuntimeError("bad marker"), InputRejected), (PanicException("index out of bounds"), InputRejected),
+     (KeyboardInterrupt(), KeyboardInterrupt)],
+)  # fmt: skip
+def test_whatever_a_decoder_raises_on_a_bad_frame_is_a_refusal_and_nothing_else_is(
+    make_dicom: Callable[..., bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    raised: BaseException,
+    expected: type[BaseException],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(pydicom.pixels, "pixel_array", fail)
+    with pytest.raises(expected) as found:
+        decode_frame(read_header(make_dicom()), 0)
+    assert getattr(found.value, "code", "cannot-decode") == "cannot-decode"
