@@ -5,6 +5,7 @@ Its values are what a frozen language model reads in it and, where asked for, th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -124,16 +125,17 @@ def _describe(item: Mapping[str, Any], entry: Entry) -> pd.DataFrame:
 
 
 def _lexical_components(config: ModalityConfig) -> int:
-    usual = _LEXICAL_COMPONENTS if config.encoder.name == LEXICAL else 0
-    return int(config.encoder.options.get("lexical", usual))
+    options = config.encoder.options
+    usual = _LEXICAL_COMPONENTS if options.get("unit", _UNITS[0]) == _UNITS[0] else 0
+    return int(options.get("lexical", usual))
 
 
 def fit(encoded: Encoded, config: ModalityConfig) -> Statistics:
     """Mean and scale of training tokens and, where asked for, their words.
 
     Options: ``components`` keeps that many principal components of the language model's tokens;
-    ``lexical`` adds that many of the words that the span uses (``min_subjects``, default 3, must
-    use a word).
+    ``lexical`` (default 64) adds that many of the words that the span uses (``min_subjects``,
+    default 3, must use a word).
     """
     options = config.encoder.options
     dense = fit_dense(encoded.values, int(options.get("components", 0)))
@@ -157,7 +159,8 @@ def tensorise(encoded: Encoded, statistics: Statistics) -> np.ndarray:
 class NotesEncoder(TokenEncoder):
     """Standardises the language model's part and the words' part of each token.
 
-    Zero is the average training token, so the default baseline holds.
+    Zero is the average training token, so the default baseline holds. Both parts vary alike in
+    sum, however many channels each has.
     """
 
     def __init__(self, statistics: Statistics) -> None:
@@ -165,12 +168,17 @@ class NotesEncoder(TokenEncoder):
         parts = [statistics, *([statistics["lexical_scale"]] if "lexical" in statistics else [])]
         self.parts = torch.nn.ModuleList(Standardise(part) for part in parts)
         self.sizes = [int(part["inputs"]) for part in parts]
-        self.dim = sum(int(part["dim"]) for part in parts)
+        widths = [int(part["dim"]) for part in parts]
+        self.dim = sum(widths)
+        used = sum(width > 0 for width in widths)
+        self.balance = [math.sqrt(self.dim / used / width) if width else 0.0 for width in widths]
 
     def embed(self, raw: Tokens) -> Tokens:
         """(batch, row, raw) -> (batch, row, dim)."""
         pieces = raw.values.split(self.sizes, dim=-1)
-        values = torch.cat([part(piece) for part, piece in zip(self.parts, pieces, strict=True)], dim=-1)
+        values = torch.cat(
+            [share * part(x) for share, part, x in zip(self.balance, self.parts, pieces, strict=True)], dim=-1
+        )
         return raw.with_values(values * raw.mask.unsqueeze(-1))
 
 
