@@ -46,35 +46,54 @@ def control_predictions(
 ) -> pd.DataFrame:
     """Held-out predictions of every control, in the columns of ``controls.parquet``."""
     names = [name for name in corpus.modalities if workspace.config.modality(name).enabled]
-    summaries = {name: summary(corpus, name, workspace.config) for name in names}
+    once = {name: summary(corpus, name, workspace.config) for name in names if _once(name, workspace.config)}
     metadata = _metadata(workspace)
     parts = []
     for fit in progress.track(cohort.fits, "controls"):
         training = [s for s in (*fit.training, *fit.tuning)]
+        rest = [name for name in names if name not in once]
+        summaries = once | {name: summary(corpus, name, workspace.config, training) for name in rest}
+        summaries = {name: summaries[name] for name in names}
         controls = _fit_controls(summaries, metadata, training, fit.held_out, corpus, cohort)
         for control, probabilities in controls.items():
             parts.append(_rows(control, probabilities, fit, corpus, cohort))
     return pd.concat(parts, ignore_index=True)
 
 
-def summary(corpus: Corpus, modality: str, config: PipelineConfig) -> pd.DataFrame:
-    """One row a subject: the mean dense token, or the latest value of each recorded code."""
+def _once(modality: str, config: PipelineConfig) -> bool:
+    """Whether one summary serves all folds: its tokens are slow to make and the same for all.
+
+    What fine-tuned image encoders learn from subjects before training is a mean and a scale, which
+    the control's own scaler undoes; words and principal components are learned a fold.
+    """
+    return config.modality(modality).encoder.fine_tune_blocks > 0
+
+
+def summary(
+    corpus: Corpus, modality: str, config: PipelineConfig, training: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """One row a subject: the mean dense token, or the latest value of each recorded code.
+
+    Args:
+        corpus: the encoded tokens.
+        modality: its name.
+        config: of the run.
+        training: whom the tokens' statistics are learned from; None is everybody.
+    """
     subjects = sorted(corpus.present(modality))
     encoded = corpus.encoded(modality, subjects)
     if "code" in encoded.tokens and not encoded.values.reshape(len(encoded.values), -1).shape[1]:
         return _latest(encoded.tokens)
-    return _mean_token(corpus, modality, subjects, config)
+    return _mean_token(corpus, modality, subjects, config, subjects if training is None else training)
 
 
-def _mean_token(corpus: Corpus, modality: str, subjects: list[str], config: PipelineConfig) -> pd.DataFrame:
-    """The mean of a subject's tokens as the untrained, pretrained encoder gives them.
-
-    The encoder's own standardisation is undone by the control's scaler, so fitting it to all
-    subjects here tells the control nothing.
-    """
+def _mean_token(
+    corpus: Corpus, modality: str, subjects: list[str], config: PipelineConfig, training: Sequence[str]
+) -> pd.DataFrame:
+    """The mean of a subject's tokens as the untrained, pretrained encoder gives them."""
     table = get_modality(modality, config.plugins)
-    encoded = corpus.encoded(modality, subjects)
-    statistics = table.fit(encoded, config.modality(modality))
+    statistics = table.fit(corpus.encoded(modality, training), config.modality(modality))
+    torch.manual_seed(0)
     encoder = table.build_encoder(config.modality(modality), statistics).eval()
     rows = []
     with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from clinimm import controls
-from clinimm.config import PipelineConfig
+from clinimm.config import ModalityConfig, PipelineConfig
 from clinimm.core.event import EVENT_COLUMNS
 from clinimm.corpus import Corpus
+from clinimm.modality import Encoded
 from clinimm.progress import QUIET
 from clinimm.tables import load_cohort
 from clinimm.workspace import Workspace
-from tests.toy import toy_modalities, toy_table
+from tests.toy import toy_modalities, toy_modality, toy_table
 
 SUBJECTS = [f"s{number:02}" for number in range(40)]
 INDEX = pd.Timestamp("2024-01-01", tz="UTC")
@@ -100,3 +102,23 @@ def test_it_sees_site_and_making_of_the_newest_image_and_not_how_many_there_are(
     assert table.loc["s39"].isna().tolist() == [True, False, True]
     assert "s01" not in table.index
     assert len(table) == 21
+
+
+def test_what_a_summary_learns_it_learns_from_training_subjects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = workspace_in(tmp_path, [None] * len(SUBJECTS))
+    asked: list[set[str]] = []
+
+    def fit(encoded: Encoded, config: ModalityConfig) -> dict[str, Any]:
+        asked.append(set(encoded.tokens["subject_id"]))
+        return {}
+
+    with toy_modalities():
+        corpus, cohort = Corpus.load(workspace.stage("encode")), load_cohort(workspace)
+        monkeypatch.setattr(
+            controls, "get_modality", lambda name, plugins: replace(toy_modality(name), fit=fit)
+        )
+        controls.control_predictions(workspace, corpus, cohort, QUIET)
+    assert asked == [{*cohort.fits[0].training, *cohort.fits[0].tuning}]
+    assert not asked[0] & set(cohort.fits[0].held_out)
