@@ -123,12 +123,10 @@ class TrainConfig(Frozen):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of the label given away.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="`auto` takes bfloat16 where processor or accelerator computes in it."
+        "auto", description="`auto` takes bfloat16 where the processor computes in it."
     )
     single_modality: bool = Field(True, description="Whether each modality is also trained alone (law 5).")
-    workers: int = Field(
-        0, ge=0, description="Models that are trained side by side; 0 is one a core, or 1 with a GPU."
-    )
+    workers: int = Field(0, ge=0, description="Models that are trained side by side; 0 is one a core.")
     threads: int = Field(
         1, gt=0, description="Torch threads a worker; the number changes rounding, and so the weights."
     )

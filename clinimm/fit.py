@@ -26,7 +26,7 @@ from clinimm.core.record import digest_file, digest_json, write_text
 from clinimm.corpus import Corpus
 from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
-from clinimm.model import FusionModel, FusionNetwork, ModelSpec
+from clinimm.model import MODEL_FILES, FusionModel, FusionNetwork, ModelSpec
 from clinimm.origin import write_origin
 from clinimm.parallel import cores, run_jobs
 from clinimm.progress import Progress
@@ -105,8 +105,8 @@ def _jobs(folder: Path, cohort: Cohort, modalities: tuple[str, ...], config: Pip
 
 
 def _workers(config: PipelineConfig) -> int:
-    """Models side by side: as asked for, else one a core; a GPU is not shared."""
-    return config.train.workers or (1 if torch.cuda.is_available() else cores())
+    """Models side by side: as asked for, else one a core."""
+    return config.train.workers or cores()
 
 
 def _do(workspace: Workspace, job: Job) -> None:
@@ -222,7 +222,7 @@ def _shipped_pool(cohort: Cohort) -> tuple[str, ...]:
 
 def _copy_model(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "model.safetensors"):
+    for name in MODEL_FILES:
         shutil.copyfile(source / name, target / name)
 
 

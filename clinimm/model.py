@@ -27,7 +27,9 @@ from clinimm.tasks.diagnosis import DiagnosisHead, ModalityHead, Task
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
-_FORMAT = "clinimm.model/1"
+#: What a saved model is made of.
+MODEL_FILES = (_CONFIG, _WEIGHTS)
+_FORMAT = "clinimm.model/2"
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,9 @@ class FusionModel(nn.Module):
 def _summary_size(encoder: TokenEncoder, raw_dim: int) -> int:
     """Length of what ``summarise`` gives, found with one empty token."""
     nothing = Tokens(torch.zeros(1, 1, raw_dim), torch.ones(1, 1).bool(), torch.zeros(1, 1))
-    return encoder.eval().summarise(encoder.embed(nothing)).shape[1]
+    size = encoder.eval().summarise(encoder.embed(nothing)).shape[1]
+    encoder.train()
+    return size
 
 
 def model_digest(folder: Path) -> str:

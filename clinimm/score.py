@@ -85,9 +85,14 @@ def write_bundle(workspace: Workspace, folder: Path) -> None:
     Raises:
         MissingStageError: there is no model, or its training never finished.
     """
+    from clinimm.model import MODEL_FILES
+
     model = workspace.need("train", "model")
     config = _as_trained(read_origin(model), workspace.config)
-    shutil.copytree(model, folder / MODEL_FOLDER)
+    # Beside these lie the tuning subjects' logits, by pseudonym: they stay at home.
+    (folder / MODEL_FOLDER).mkdir(parents=True)
+    for name in (*MODEL_FILES, ORIGIN_NAME):
+        shutil.copyfile(model / name, folder / MODEL_FOLDER / name)
     write_settings(config.model_copy(update={"sources": (), "cohort": None}), folder)
 
 

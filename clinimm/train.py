@@ -30,6 +30,7 @@ _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _FLOOR = 0.02  # learning rate at the end, as a share of its peak
 _CLIP = 1.0  # largest norm of a step's gradient
 _AVERAGE = 0.95  # weight of the past in the running average of the weights, a step
+_MOST_TO_START = 20_000  # subjects that the simple model is fitted to
 NO_CHECKPOINT = Checkpoint(None)
 
 
@@ -119,17 +120,17 @@ def _warm_start(
     network: FusionNetwork, data: TrainingSet, training: Sequence[str], weights: Tensor, seed: int
 ) -> dict[str, int]:
     """Fit the simple model inside the network; gives each training subject's fold."""
-    batches = (data.batch(training[start : start + 64]) for start in range(0, len(training), 64))
-    folds = warm_start(network, batches, data.target(training), weights, seed)
-    return dict(zip(training, folds.tolist(), strict=True))
+    fitted = _some(training, seed, _MOST_TO_START)
+    batches = (data.batch(fitted[start : start + 64]) for start in range(0, len(fitted), 64))
+    folds = warm_start(network, batches, data.target(fitted), data.spec.task, weights, seed)
+    # Whom no simple model has seen, any of them may read.
+    return dict.fromkeys(training, 0) | dict(zip(fitted, folds.tolist(), strict=True))
 
 
 def autocast(config: TrainConfig) -> torch.autocast:
-    """Mixed precision where the machine computes in bfloat16, else none."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    able = torch.cuda.is_bf16_supported() if device == "cuda" else _cpu_has_bfloat16()
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and able)
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=wanted)
+    """Mixed precision where the processor computes in bfloat16, else none."""
+    wanted = config.precision == "bfloat16" or (config.precision == "auto" and _cpu_has_bfloat16())
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted)
 
 
 def _cpu_has_bfloat16() -> bool:

@@ -3,9 +3,12 @@
 A network that sees a few hundred subjects rarely finds by gradient descent what a penalised linear
 model finds at once. So each modality's ``Probe`` is fitted first: logistic regression on the
 modality's summary, ridge where all features tell a little, lasso where each is a fact of its own,
-the penalty by cross-validation. Then the weights of their products are fitted to out-of-fold
-evidence, as in stacking. Training goes on from there, and its early stopping may find that nothing
-beats the start.
+the penalty by cross-validation. Then the probes' slopes and the weights of their products are
+fitted to out-of-fold evidence, as in stacking. Training goes on from there, and its early stopping
+may find that nothing beats the start.
+
+Out of fold are the probes. A handful of numbers that are common to all folds, the penalties, slopes
+and pair weights, see every training subject.
 """
 
 from __future__ import annotations
@@ -13,25 +16,29 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.sparse import csr_matrix, vstack
+from scipy.special import expit, logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from torch import Tensor
 
 from clinimm.model import FusionNetwork
 from clinimm.nn.tokens import Batch
+from clinimm.tasks.diagnosis import Task
 
 _FOLDS = 5
 _FEWEST = 3  # subjects of each class below which no evidence is fitted
 _MOST_TO_CHOOSE = 2_000  # subjects that choose the penalty
-_MOST_TO_FIT = 20_000  # subjects that a linear model is fitted to
-_STRENGTHS = np.logspace(-4, 1, 11)
+_STRENGTHS = {False: np.logspace(-4, 1, 11), True: np.logspace(-3, 1, 7)}
 _PAIR_PENALTIES = (1e4, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+_SLOPE_PENALTY = 10.0  # keeps slopes near one, where independent evidence has them
+_SMALLEST_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
@@ -39,14 +46,16 @@ class Training:
     """What the simple model is fitted to.
 
     Attributes:
-        summaries: modality -> (subject, feature).
+        task: what is predicted.
+        summaries: modality -> (subject, feature); sparse where the encoder says so.
         present: modality -> (subject,), who has it.
         targets: (subject, class), NaN where unknown.
         folds: (subject,), which part of the cross-fitting a subject is in.
         weights: (2, class), weight of a negative and of a positive in the loss.
     """
 
-    summaries: dict[str, np.ndarray]
+    task: Task
+    summaries: dict[str, Any]
     present: dict[str, np.ndarray]
     targets: np.ndarray
     folds: np.ndarray
@@ -55,7 +64,7 @@ class Training:
 
 @torch.no_grad()
 def warm_start(
-    network: FusionNetwork, batches: Iterable[Batch], targets: Tensor, weights: Tensor, seed: int
+    network: FusionNetwork, batches: Iterable[Batch], targets: Tensor, task: Task, weights: Tensor, seed: int
 ) -> Tensor:
     """Fit the network's probes and pairs to the training subjects.
 
@@ -63,6 +72,7 @@ def warm_start(
         network: changed in place.
         batches: raw tokens of all training subjects, in order.
         targets: (subject, class), NaN where unknown.
+        task: what is predicted.
         weights: (2, class), of ``Task.class_weights``.
         seed: of the folds.
 
@@ -70,22 +80,24 @@ def warm_start(
         Each subject's fold, for ``FusionNetwork.answer``.
     """
     folds = deal(targets.numpy(), _FOLDS, seed)
-    data = _training(network, batches, targets.numpy(), folds, weights.numpy())
-    for name in data.summaries:
+    summaries, present = _summarise(network, batches)
+    data = Training(task, summaries, present, targets.numpy(), folds, weights.numpy())
+    for name in summaries:
         fit_probe(network, name, data, seed)
-    fold = torch.from_numpy(folds)
-    summaries = {name: torch.from_numpy(values) for name, values in data.summaries.items()}
-    present = {name: torch.from_numpy(there) for name, there in data.present.items()}
-    evidence = {name: network.probe(name)(summaries[name], present[name], fold) for name in summaries}
-    network.evidence.settle(evidence, present)
+    there = {name: torch.from_numpy(mask) for name, mask in present.items()}
+    evidence = partial(_evidence, network, data, there)
     network.eval()
-    products = network.evidence.products(evidence, present).numpy()
-    start = torch.stack(list(evidence.values())).sum(0).numpy()
-    for column in range(targets.shape[1]):
-        pairs, intercept = _fit_pairs(products[:, :, column].T, start[:, column], data, column)
-        network.evidence.weight[:, column] = torch.from_numpy(pairs).float()
-        network.head_bias()[column] = intercept
-    return fold
+    network.evidence.settle(evidence(), there)
+    products = network.evidence.products(evidence(), there).numpy().astype(float)
+    own = np.stack([logit.numpy() for logit in evidence().values()]).astype(float)
+    stack = _Stack(task, own, products, data.targets, data.weights)
+    slopes, pairs, bias = stack.fitted(folds)
+    for name, slope in zip(summaries, slopes, strict=True):
+        network.probe(name).scale(float(slope))
+    network.evidence.settle(evidence(), there)
+    network.evidence.weight.copy_(torch.from_numpy(pairs))
+    network.head_bias().copy_(torch.from_numpy(bias))
+    return torch.from_numpy(folds)
 
 
 def deal(targets: np.ndarray, parts: int, seed: int) -> np.ndarray:
@@ -103,28 +115,43 @@ def deal(targets: np.ndarray, parts: int, seed: int) -> np.ndarray:
     return place % parts
 
 
-def _training(
-    network: FusionNetwork,
-    batches: Iterable[Batch],
-    targets: np.ndarray,
-    folds: np.ndarray,
-    weights: np.ndarray,
-) -> Training:
+def _summarise(
+    network: FusionNetwork, batches: Iterable[Batch]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Each modality's summaries of all subjects, and who has it."""
     network.eval()
-    summaries: dict[str, list[np.ndarray]] = {}
+    summaries: dict[str, list[Any]] = {}
     present: dict[str, list[np.ndarray]] = {}
     for batch in batches:
         embedded = network.embed(batch)
         for name, summary in network.summarise(embedded).items():
-            summaries.setdefault(name, []).append(summary.float().numpy())
+            values = summary.float().numpy()
+            sparse = network.encoder(name).sparse_summary
+            summaries.setdefault(name, []).append(csr_matrix(values) if sparse else values)
             present.setdefault(name, []).append(embedded[name].present.numpy())
-    return Training(
-        {name: np.concatenate(parts) for name, parts in summaries.items()},
-        {name: np.concatenate(parts) for name, parts in present.items()},
-        targets,
-        folds,
-        weights,
-    )
+    whole = {
+        name: vstack(parts, format="csr") if network.encoder(name).sparse_summary else np.concatenate(parts)
+        for name, parts in summaries.items()
+    }
+    return whole, {name: np.concatenate(parts) for name, parts in present.items()}
+
+
+def _evidence(network: FusionNetwork, data: Training, present: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every training subject's out-of-fold logits."""
+    folds = torch.from_numpy(data.folds)
+    return {
+        name: torch.cat(
+            [
+                network.probe(name)(_dense(data.summaries[name][part]), present[name][part], folds[part])
+                for part in np.array_split(np.arange(len(folds)), 1 + len(folds) // 1024)
+            ]
+        )
+        for name in data.summaries
+    }
+
+
+def _dense(values: Any) -> Tensor:
+    return torch.from_numpy(values.toarray() if hasattr(values, "toarray") else values)
 
 
 def fit_probe(
@@ -139,125 +166,208 @@ def fit_probe(
         seed: of the parts that choose the penalty.
         strength: inverse penalty; None chooses by cross-validation.
     """
-    there = data.present[name]
-    values = data.summaries[name]
+    there, values = data.present[name], data.summaries[name]
+    sparse = network.encoder(name).sparse_summary
     if there.sum() < 2 * _FEWEST:
         return
-    mean = values[there].mean(axis=0)
-    scale = float((values[there] - mean).std())
+    mean = np.zeros(values.shape[1]) if sparse else values[there].mean(axis=0)
+    scale = _spread(values[there], mean)
     if not scale > 1e-9:
         return
-    features = (values - mean) / scale
-    classes = data.targets.shape[1]
-    weight = np.zeros((_FOLDS, features.shape[1], classes))
-    bias = np.zeros((_FOLDS, classes))
-    sparse = network.encoder(name).sparse_summary
-    for column in range(classes):
-        rows = np.flatnonzero(there & ~np.isnan(data.targets[:, column]))
-        label = data.targets[rows, column].astype(int)
-        if np.bincount(label, minlength=2).min() < _FEWEST:
+    features = values / scale if sparse else (values - mean) / scale
+    weight = np.zeros((_FOLDS, values.shape[1], data.targets.shape[1]))
+    bias = np.zeros((_FOLDS, data.targets.shape[1]))
+    for question in _questions(data, there):
+        counts = np.unique(question.label, return_counts=True)[1]
+        if len(counts) < 2 or counts.min() < _FEWEST:
             continue
-        sample = _sample_weight(label, data.weights[:, column])
-        chosen = strength or _strength(features[rows], label, sample, sparse, seed)
-        prior = np.log((sample * label).sum() / (sample * (1 - label)).sum())
+        chosen = strength or _strength(features, question, sparse, seed)
         for fold in range(_FOLDS):
-            kept = np.flatnonzero(data.folds[rows] != fold)[:_MOST_TO_FIT]
-            if np.bincount(label[kept], minlength=2).min() < 1:
-                continue
-            model = _quietly(_logistic(sparse, chosen), features[rows][kept], label[kept], sample[kept])
-            weight[fold, :, column] = model.coef_[0] / scale
-            # The share of positives is the head's business; evidence is what departs from it.
-            bias[fold, column] = float(model.intercept_[0]) - prior
+            kept = question.part(data.folds[question.rows] != fold)
+            if len(np.unique(kept.label)) == len(question.classes):
+                coefficients, intercept = _linear(features, kept, sparse, chosen)
+                weight[fold][:, question.columns] = coefficients.T / scale
+                bias[fold, question.columns] = intercept
     network.probe(name).set(*(torch.from_numpy(part).float() for part in (mean, weight, bias)))
 
 
-def _sample_weight(label: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.where(label == 1, weights[1], weights[0]).astype(float)
+def _spread(values: Any, mean: np.ndarray) -> float:
+    if hasattr(values, "toarray"):
+        return float(np.sqrt(values.power(2).mean()))
+    return float((values - mean).std())
 
 
-def _strength(features: np.ndarray, label: np.ndarray, sample: np.ndarray, sparse: bool, seed: int) -> float:
+@dataclass(frozen=True)
+class _Question:
+    """One logistic regression: binary for a label, multinomial for classes that exclude each other."""
+
+    rows: np.ndarray
+    label: np.ndarray
+    sample: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def classes(self) -> np.ndarray:
+        return np.unique(self.label)
+
+    def part(self, chosen: np.ndarray) -> _Question:
+        return _Question(self.rows[chosen], self.label[chosen], self.sample[chosen], self.columns)
+
+
+def _questions(data: Training, there: np.ndarray) -> list[_Question]:
+    if data.task.kind == "multiclass":
+        rows = np.flatnonzero(there & ~np.isnan(data.targets).any(axis=1))
+        label = data.targets[rows].argmax(axis=1)
+        return [_Question(rows, label, data.weights[1][label].astype(float), np.unique(label))]
+    found = []
+    for column in range(data.targets.shape[1]):
+        rows = np.flatnonzero(there & ~np.isnan(data.targets[:, column]))
+        label = data.targets[rows, column].astype(int)
+        sample = data.weights[:, column][label].astype(float)
+        found.append(_Question(rows, label, sample, np.array([column])))
+    return found
+
+
+def _linear(
+    features: Any, question: _Question, sparse: bool, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (column, feature) and intercepts (column), less the classes' shares.
+
+    How frequent a class is, is the head's business; evidence is what departs from it.
+    """
+    model = LogisticRegression(
+        C=strength, l1_ratio=float(sparse), random_state=0, **_solver(sparse, len(question.classes))
+    )
+    _quietly(model, features[question.rows], question)
+    shares = np.array([question.sample[question.label == one].sum() for one in question.classes])
+    prior = np.log(shares / shares.sum())
+    if len(question.columns) == 1:
+        score = features[question.rows] @ model.coef_[0]
+        return model.coef_, np.array([_intercept(score, question) - (prior[1] - prior[0])])
+    if len(question.classes) == 2:  # scikit-learn gives one logit: half of it for, half against
+        both = np.concatenate([-model.coef_, model.coef_]) / 2
+        return both, np.concatenate([-model.intercept_, model.intercept_]) / 2 - (prior - prior.mean())
+    return model.coef_, model.intercept_ - (prior - prior.mean())
+
+
+def _intercept(score: np.ndarray, question: _Question) -> float:
+    """The best intercept on top of a score; liblinear penalises its own."""
+    loss = partial(_binary_loss, score, question.label, question.sample)
+    return float(minimize(loss, np.zeros(1), jac=True, method="L-BFGS-B").x[0])
+
+
+def _binary_loss(
+    score: np.ndarray, label: np.ndarray, sample: np.ndarray, shift: np.ndarray
+) -> tuple[float, np.ndarray]:
+    logit = score + shift[0]
+    loss = float((sample * (np.logaddexp(0, logit) - label * logit)).sum())
+    return loss, np.array([(sample * (expit(logit) - label)).sum()])
+
+
+def _strength(features: Any, question: _Question, sparse: bool, seed: int) -> float:
     """The inverse penalty with the best cross-validated log loss."""
-    chosen = np.random.default_rng(seed).permutation(len(label))[:_MOST_TO_CHOOSE]
-    fewest = int(np.bincount(label[chosen], minlength=2).min())
-    if fewest < 2:
-        return float(_STRENGTHS[0])
+    drawn = np.random.default_rng(seed).permutation(len(question.label))[:_MOST_TO_CHOOSE]
+    sample = question.part(np.sort(drawn))
+    classes, counts = np.unique(sample.label, return_counts=True)
+    if counts.min() < 2 or len(classes) < len(question.classes):
+        return float(_STRENGTHS[sparse][0])
     model = LogisticRegressionCV(
-        Cs=_STRENGTHS,
-        cv=min(_FOLDS, fewest),
+        Cs=_STRENGTHS[sparse],
+        cv=int(min(_FOLDS, counts.min())),
         scoring="neg_log_loss",
         use_legacy_attributes=False,
         random_state=seed,
         l1_ratios=(float(sparse),),
-        **_solver(sparse),
+        **_solver(sparse, len(classes)),
     )
-    return float(_quietly(model, features[chosen], label[chosen], sample[chosen]).C_)
+    return float(_quietly(model, features[sample.rows], sample).C_)
 
 
-def _logistic(sparse: bool, strength: float) -> LogisticRegression:
-    return LogisticRegression(C=strength, l1_ratio=float(sparse), random_state=0, **_solver(sparse))
+def _solver(sparse: bool, classes: int) -> dict[str, Any]:
+    if not sparse:
+        return {"solver": "lbfgs", "max_iter": 300}
+    return {"solver": "liblinear" if classes == 2 else "saga", "max_iter": 200}
 
 
-def _solver(sparse: bool) -> dict[str, Any]:
-    return {"solver": "liblinear" if sparse else "lbfgs", "max_iter": 300}
-
-
-def _quietly(model: Any, features: np.ndarray, label: np.ndarray, sample: np.ndarray) -> Any:
+def _quietly(model: Any, features: Any, question: _Question) -> Any:
     with warnings.catch_warnings():
         # Where the weakest penalties do not converge, cross-validation does not choose them.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(features, label, sample_weight=sample)
-
-
-def _fit_pairs(
-    products: np.ndarray, start: np.ndarray, data: Training, column: int
-) -> tuple[np.ndarray, float]:
-    """Weights of the products on top of the summed evidence, and the intercept, of one class."""
-    rows = np.flatnonzero(~np.isnan(data.targets[:, column]))
-    label = data.targets[rows, column]
-    nothing = np.zeros(products.shape[1]), 0.0
-    if min((label == 1).sum(), (label == 0).sum()) < _FEWEST:
-        return nothing
-    problem = _Offset(products[rows], start[rows], label, _sample_weight(label, data.weights[:, column]))
-    losses = [problem.cross_validated(penalty, data.folds[rows]) for penalty in _PAIR_PENALTIES]
-    found = problem.fit(_PAIR_PENALTIES[int(np.argmin(losses))])
-    return found[:-1], float(found[-1])
+        return model.fit(features, question.label, sample_weight=question.sample)
 
 
 @dataclass(frozen=True)
-class _Offset:
-    """Ridge logistic regression on top of a given logit."""
+class _Stack:
+    """Slopes of the modalities' evidence, weights of its products, and the classes' biases.
 
-    features: np.ndarray
-    start: np.ndarray
-    label: np.ndarray
-    sample: np.ndarray
+    Attributes:
+        task: its kind says which loss.
+        own: (modality, subject, class), out-of-fold evidence.
+        products: (pair, subject, class).
+        targets: (subject, class), NaN where unknown.
+        weights: (2, class).
+    """
 
-    def fit(self, penalty: float) -> np.ndarray:
-        """Weights, then the intercept, which is not penalised."""
+    task: Task
+    own: np.ndarray
+    products: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
 
-        def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-            logit = self._logit(parameters)
-            error = self.sample * (expit(logit) - self.label)
-            slope = np.r_[self.features.T @ error + penalty * parameters[:-1], error.sum()]
-            return self._loss(logit).sum() + 0.5 * penalty * (parameters[:-1] ** 2).sum(), slope
+    def fitted(self, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Slopes (modality), pair weights (pair, class) and biases (class); the penalty by the folds."""
+        losses = [self._cross_validated(penalty, folds) for penalty in _PAIR_PENALTIES]
+        return self._apart(self._fit(_PAIR_PENALTIES[int(np.argmin(losses))]))
 
-        zero = np.zeros(self.features.shape[1] + 1)
-        return np.asarray(minimize(loss, zero, jac=True, method="L-BFGS-B").x)
-
-    def cross_validated(self, penalty: float, folds: np.ndarray) -> float:
-        """Summed loss of every subject under the fit to the other folds."""
+    def _cross_validated(self, penalty: float, folds: np.ndarray) -> float:
         total = 0.0
         for fold in np.unique(folds):
-            parameters = self._part(folds != fold).fit(penalty)
+            parameters = self._part(folds != fold)._fit(penalty)
             rest = self._part(folds == fold)
-            total += float(rest._loss(rest._logit(parameters)).sum())
+            total += rest._loss(rest._logits(parameters))[0]
         return total
 
-    def _part(self, rows: np.ndarray) -> _Offset:
-        return _Offset(self.features[rows], self.start[rows], self.label[rows], self.sample[rows])
+    def _fit(self, penalty: float) -> np.ndarray:
+        modalities, pairs = len(self.own), self.products.shape[0] * self.targets.shape[1]
+        start = np.r_[np.ones(modalities), np.zeros(pairs + self.targets.shape[1])]
+        strength = np.r_[
+            np.full(modalities, _SLOPE_PENALTY), np.full(pairs, penalty), np.zeros_like(self.targets[0])
+        ]
 
-    def _logit(self, parameters: np.ndarray) -> np.ndarray:
-        return np.asarray(self.start + self.features @ parameters[:-1] + parameters[-1])
+        def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+            value, error = self._loss(self._logits(parameters))
+            slope = np.r_[
+                (self.own * error).sum((1, 2)), (self.products * error).sum(1).ravel(), error.sum(0)
+            ]
+            moved = parameters - start
+            return value + 0.5 * float((strength * moved**2).sum()), slope + strength * moved
 
-    def _loss(self, logit: np.ndarray) -> np.ndarray:
-        return np.asarray(self.sample * (np.logaddexp(0, logit) - self.label * logit))
+        bounds = [(_SMALLEST_SLOPE, None)] * modalities + [(None, None)] * (len(start) - modalities)
+        return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+
+    def _apart(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        modalities, classes = len(self.own), self.targets.shape[1]
+        pairs = parameters[modalities : len(parameters) - classes]
+        return parameters[:modalities], pairs.reshape(-1, classes), parameters[len(parameters) - classes :]
+
+    def _logits(self, parameters: np.ndarray) -> np.ndarray:
+        slopes, pairs, bias = self._apart(parameters)
+        return np.asarray(
+            np.einsum("m,msc->sc", slopes, self.own) + np.einsum("pc,psc->sc", pairs, self.products) + bias
+        )
+
+    def _loss(self, logits: np.ndarray) -> tuple[float, np.ndarray]:
+        """The summed loss, and its slope in each logit."""
+        known = ~np.isnan(self.targets)
+        target = np.nan_to_num(self.targets)
+        if self.task.kind == "multiclass":
+            weight = (target * self.weights[1]).sum(1) * known.all(1)
+            value = weight * (logsumexp(logits, axis=1) - (target * logits).sum(1))
+            return float(value.sum()), weight[:, None] * (softmax(logits, axis=1) - target)
+        sample = np.where(target > 0.5, self.weights[1], self.weights[0]) * known
+        return float((sample * (np.logaddexp(0, logits) - target * logits)).sum()), sample * (
+            expit(logits) - target
+        )
+
+    def _part(self, rows: np.ndarray) -> _Stack:
+        return _Stack(self.task, self.own[:, rows], self.products[:, rows], self.targets[rows], self.weights)

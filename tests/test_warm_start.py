@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from clinimm.corpus import Corpus
 from clinimm.model import FusionNetwork
@@ -44,7 +45,9 @@ def started(data: TrainingSet, seed: int = 0) -> tuple[FusionNetwork, torch.Tens
     network = FusionNetwork(data.spec)
     target = data.target(TRAINING)
     weights = data.spec.task.class_weights(target)
-    folds = warm_start(network, [data.batch(TRAINING[:90]), data.batch(TRAINING[90:])], target, weights, seed)
+    folds = warm_start(
+        network, [data.batch(TRAINING[:90]), data.batch(TRAINING[90:])], target, data.spec.task, weights, seed
+    )
     return network, folds
 
 
@@ -98,8 +101,10 @@ def test_what_a_fold_is_told_does_not_hang_on_its_own_labels() -> None:
     for labels in (targets, swapped):
         network = FusionNetwork(toy_spec(("a",)))
         wide = np.pad(features, ((0, 0), (0, DIM - 4))).astype(np.float32)
-        fit_probe(network, "a", Training({"a": wide}, there, labels, folds, np.ones((2, 1))), strength=0.1)
-        found.append(network.probe("a").fold_weight[:, :, 0])
+        data = Training(Task("t", "binary", ("y",)), {"a": wide}, there, labels, folds, np.ones((2, 1)))
+        fit_probe(network, "a", data, strength=0.1)
+        probe = network.probe("a")
+        found.append(torch.cat([probe.fold_weight[:, :, 0], probe.fold_bias], dim=1))
     same = [torch.equal(one, other) for one, other in zip(*found, strict=True)]
     assert same == [True, False, False, False, False]
 
@@ -136,3 +141,53 @@ def test_parts_have_alike_shares_of_the_classes() -> None:
     assert max(positives) - min(positives) <= 1
     assert (deal(targets, 5, seed=2) == part).all()
     assert (deal(targets, 5, seed=3) != part).any()
+
+
+def test_exclusive_classes_start_as_a_multinomial_regression_does() -> None:
+    draw = np.random.default_rng(1)
+    kind = draw.choice(3, size=len(SUBJECTS), p=[0.7, 0.2, 0.1])
+    table = toy_table(SUBJECTS, 1.2 * (kind - 1.0), 1)
+    targets = {s: np.eye(3)[k] for s, k in zip(SUBJECTS, kind, strict=True)}
+    data = TrainingSet(
+        Corpus({"a": table}), toy_spec(("a",), Task("toy", "multiclass", ("u", "v", "w"))), targets
+    )
+    network = FusionNetwork(data.spec)
+    flat = torch.ones(2, 3)
+    warm_start(network, [data.batch(TRAINING)], data.target(TRAINING), data.spec.task, flat, 0)
+    mean = {n: data.batch(part)["a"].values.mean(1).numpy() for n, part in (("t", TRAINING), ("r", REST))}
+    peer = LogisticRegression().fit(mean["t"], kind[:200])
+    own = predict_raw(network, data, REST).softmax(dim=1).numpy()
+    chance = np.tile(np.bincount(kind[:200]) / 200, (100, 1))
+    assert log_loss(kind[200:], own) < log_loss(kind[200:], peer.predict_proba(mean["r"])) + 0.03
+    assert log_loss(kind[200:], own) < log_loss(kind[200:], chance) - 0.2
+
+
+def test_evidence_that_modalities_share_is_counted_once() -> None:
+    signal = np.random.default_rng(2).choice([-0.7, 0.7], size=len(SUBJECTS))
+    label = np.random.default_rng(3).random(len(SUBJECTS)) < 1 / (1 + np.exp(-3 * signal))
+    targets = {s: np.array([float(y)]) for s, y in zip(SUBJECTS, label, strict=True)}
+    table = toy_table(SUBJECTS, signal, 1)
+    losses = []
+    for names in (("a",), ("a", "b", "c", "d")):
+        data = TrainingSet(Corpus(dict.fromkeys(names, table)), toy_spec(names), targets)
+        network, _ = started(data)
+        chance = predict_raw(network, data, REST).sigmoid().numpy()[:, 0]
+        losses.append(log_loss(label[200:], chance))
+    assert losses[1] < losses[0] + 0.03
+
+
+def test_a_rare_label_of_sparse_facts_moves_nobody_who_merely_has_a_record() -> None:
+    draw = np.random.default_rng(0)
+    facts = csr_matrix((draw.random((1000, 30)) < 0.2).astype(np.float32))
+    targets = (draw.random((1000, 1)) < 0.05).astype(float)
+    spec = toy_spec(("a",))
+    network = FusionNetwork(spec)
+    network.encoder("a").sparse_summary = True
+    network.probes["a"] = Probe(30, 1)
+    task = Task("t", "binary", ("y",))
+    data = Training(
+        task, {"a": facts}, {"a": np.ones(1000, bool)}, targets, np.arange(1000) % 5, np.ones((2, 1))
+    )
+    fit_probe(network, "a", data, strength=0.1)
+    logit = network.probe("a")(torch.from_numpy(facts.toarray()), torch.ones(1000).bool())
+    assert abs(float(logit.mean())) < 0.1

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 _MOMENTUM = 0.02
-_SMALLEST_DEVIATION = 0.05
+_SMALLEST_DEVIATION = 1e-3
 _LARGEST = 2.0
 
 
@@ -26,7 +26,9 @@ class Probe(nn.Module):
     There is one model a fold of the training subjects. A subject in training is read by the model
     that has not seen it, so that what builds on the evidence meets it as honest as it will be for
     new subjects (Wolpert, "Stacked generalization", 1992); a new subject by the mean of all. The
-    models are fitted, not trained: they are buffers, and those of the folds are not saved.
+    models are fitted, not trained: they are buffers, and those of the folds are not saved. Where
+    the encoder itself is fine-tuned, that honesty holds at the start only (linear probing, then
+    fine-tuning: Kumar et al., ICLR 2022).
 
     Args:
         features: length of the summary.
@@ -56,9 +58,17 @@ class Probe(nn.Module):
     ) -> None:
         """Take over fitted models, one a fold, for features less ``mean``."""
         self.mean.copy_(mean)
-        self.fold_weight, self.fold_bias = weight, bias
-        self.weight.copy_(weight.mean(0))
-        self.bias.copy_(bias.mean(0))
+        self.fold_weight, self.fold_bias = weight.to(self.weight), bias.to(self.bias)
+        # A fold whose model could not be fitted, for want of a class, has no say.
+        fitted = (weight != 0).any(dim=1, keepdim=True).sum(0).clamp(min=1)
+        self.weight.copy_(weight.sum(0) / fitted)
+        self.bias.copy_(bias.sum(0) / fitted[0])
+
+    @torch.no_grad()
+    def scale(self, slope: float) -> None:
+        """Multiply all evidence."""
+        for part in (self.weight, self.bias, self.fold_weight, self.fold_bias):
+            part.mul_(slope)
 
     def forward(
         self,
