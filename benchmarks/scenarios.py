@@ -34,16 +34,13 @@ KEY = "a key for people who do not exist"
 #: Later than every late fact of the simulator, earlier than every outcome.
 LATER = timedelta(days=2)
 _HALF = {"train": 0.5, "tuning": 0.1, "held_out": 0.4}
-#: The demonstration's pipeline made cheap: coarser pictures, one tile, one network, fewer but longer
-#: steps (with some sixty training subjects, 30 epochs of the demonstration's batches are 60 steps).
+#: The demonstration's pipeline made cheap: coarser pictures, one tile, one network, fewer epochs.
 CHEAP = (
     "modalities.radiology.encoder.options.size=96",
     "modalities.pathology.encoder.options.max_tiles=1",
     "model.members=1",
     "train.epochs=30",
     "train.patience=10",
-    "train.batch_size=16",
-    "train.learning_rate=0.003",
 )
 _WITHOUT_SLIDES = (*CHEAP, "modalities.pathology.enabled=false")
 _ALWAYS = (

@@ -6,7 +6,8 @@
 ``missingness_only``    what was recorded, not what was found: a signal here is practice, not disease
 ``metadata_only``       how images were made (site, device, view): a signal here is a shortcut
 
-Everything that is learned (means, principal axes, categories) is learned from training subjects.
+Everything that is learned (words, means, principal axes, categories) is learned from training
+subjects; fine-tuned image encoders are the exception that `_once` explains.
 """
 
 from __future__ import annotations

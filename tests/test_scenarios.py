@@ -27,7 +27,7 @@ SETTINGS = (
     "modalities.pathology.enabled=false",
     "modalities.notes={encoder: {name: lexical}}",
     "model={width: 16, layers: 1, heads: 2, latents: 2}",
-    "train={epochs: 30, patience: 30, batch_size: 8, learning_rate: 3.0e-3, workers: 1}",
+    "train={epochs: 30, workers: 1}",
     "train.single_modality=false",
     "evaluate.bootstraps=300",
     "explain.subjects=0",
@@ -106,7 +106,21 @@ def test_null_cannot_tell(guarded: Callable[[str], tuple[Path, Found]]) -> None:
     assert found["sentence"] in (run / "report" / "model_card.html").read_text(encoding="utf-8")
 
 
-# The place of `synergy`, end to end: fused at least 0.10 above the best single modality.
+def test_synergy_is_found_where_no_modality_shows_it(tmp_path: Path) -> None:
+    knobs = replace(find_scenario("synergy"), film_pixels=96)
+    knobs = replace(knobs, missing=_without_slides(knobs.missing))
+    write_hospital(tmp_path / "hospital", knobs, 360, seed=1)
+    reads = (
+        "modalities.radiology.enabled=true",
+        "modalities.notes.enabled=false",
+        "train.single_modality=true",
+    )
+    split = {"train": 0.6, "tuning": 0.1, "held_out": 0.3}
+    with private_machine(tmp_path):
+        found = read_run(run_whole(tmp_path, "run", (*SETTINGS, *reads), split))
+    assert found["difference"]["value"] >= 0.10
+    assert found["difference"]["low"] > 0
+    assert found["verdict"] == "helps"
 
 
 def _row(scenario: str, **changes: Any) -> Found:

@@ -212,7 +212,14 @@ def _check_network(modality: Modality, encoded: Encoded, config: ModalityConfig)
     _require(
         network.baseline(embedded).shape == embedded.values.shape, "baseline has another shape than embed"
     )
-    padded = network(network.embed(_padded(whole)))
+    padded = network.embed(_padded(whole))
+    summary = network.summarise(embedded)
+    _require(summary.ndim == 2 and len(summary) == 1, f"summarise gives shape {tuple(summary.shape)}")
+    _close(network.summarise(padded)[:1], summary, "padding changes the summary")
+    _require(
+        not bool(network.summarise(padded).isnan().any()), "the summary of a subject without tokens is NaN"
+    )
+    padded = network(padded)
     _close(padded.values[:1, :cells], output.values, "padding changes the tokens")
     _require(not bool(padded.values[1:].isnan().any()), "a subject without tokens gives NaN")
 

@@ -351,7 +351,7 @@ def _write_model(workspace: Workspace) -> None:
         "max_tokens": 512,
     }
     config = {
-        "format": "clinimm.model/1",
+        "format": "clinimm.model/2",
         "task": {"name": "severe", "kind": "binary", "classes": ["severe"]},
         "model": {"fusion": "mid", "width": 64, "layers": 2, "members": 1},
         "modalities": {name: default for name in ("ehr", "notes", "radiology", "pathology")},
