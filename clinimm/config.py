@@ -88,7 +88,7 @@ class ModelConfig(Frozen):
 
     fusion: str = Field("mid", description="Fusion strategy, a name in clinimm/fusion.")
     width: int = Field(64, gt=0, description="Width of every token inside the fusion.")
-    layers: int = Field(2, gt=0, description="Fusion layers.")
+    layers: int = Field(1, gt=0, description="Fusion layers.")
     heads: int = Field(4, gt=0, description="Attention heads; divides the width.")
     latents: int = Field(8, gt=0, description="Shared bottleneck latents.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout probability inside the trunk.")
@@ -97,7 +97,7 @@ class ModelConfig(Frozen):
         0.2, ge=0, lt=1, description="Chance that a present modality is left out of a sample."
     )
     members: int = Field(
-        1, gt=0, description="Networks trained from different seeds whose logits are averaged."
+        3, gt=0, description="Networks trained from different seeds whose logits are averaged."
     )
 
 

@@ -26,7 +26,7 @@ sources: [{{kind: local, root: {export}}}]
 cohort: cohort.yaml
 runs_dir: {runs}
 ingest: {{workers: 1, validate_fhir: none}}
-model: {{width: 16, layers: 1, heads: 2, latents: 2}}
+model: {{width: 16, heads: 2, latents: 2, members: 1}}
 train: {{epochs: {epochs}, patience: {epochs}, threads: 1, single_modality: false}}
 evaluate: {{bootstraps: 50, minimum_cell: 2}}
 explain: {{subjects: 1, steps: 4}}

@@ -66,7 +66,7 @@ def toy_table(subjects: list[str], signal: np.ndarray, seed: int, tokens: int = 
 
 def toy_spec(names: tuple[str, ...], task: Task | None = None, **model: object) -> ModelSpec:
     """A small model over toy modalities."""
-    settings = {"width": 16, "heads": 2, "latents": 4, "layers": 2, **model}
+    settings = {"width": 16, "heads": 2, "latents": 4, "layers": 2, "members": 1, **model}
     return ModelSpec(
         task=task or Task("toy", "binary", ("yes",)),
         model=ModelConfig.model_validate(settings),
