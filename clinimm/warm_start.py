@@ -24,8 +24,10 @@ import torch
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, vstack
 from scipy.special import expit, logsumexp, softmax
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from clinimm.model import FusionNetwork
@@ -174,7 +176,7 @@ def fit_probe(
     scale = _spread(values[there], mean)
     if not scale > 1e-9:
         return
-    features = values / scale if sparse else (values - mean) / scale
+    features, axes = (values / scale, None) if sparse else _rotated((values - mean) / scale, there)
     weight = np.zeros((_FOLDS, values.shape[1], data.targets.shape[1]))
     bias = np.zeros((_FOLDS, data.targets.shape[1]))
     for question in _questions(data, there):
@@ -186,9 +188,22 @@ def fit_probe(
             kept = question.part(data.folds[question.rows] != fold)
             if len(np.unique(kept.label)) == len(question.classes):
                 coefficients, intercept = _linear(features, kept, sparse, chosen)
-                weight[fold][:, question.columns] = coefficients.T / scale
+                whole = coefficients if axes is None else coefficients @ axes
+                weight[fold][:, question.columns] = whole.T / scale
                 bias[fold, question.columns] = intercept
     network.probe(name).set(*(torch.from_numpy(part).float() for part in (mean, weight, bias)))
+
+
+def _rotated(features: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Coordinates in the space that the subjects span, where it is the smaller one, and its axes.
+
+    A ridge solution lies in that space, so nothing is lost, and with a hundred subjects and a
+    thousand features it is found much sooner.
+    """
+    if there.sum() >= features.shape[1]:
+        return features, None
+    axes = np.linalg.svd(features[there], full_matrices=False)[2]
+    return features @ axes.T, axes
 
 
 def _spread(values: Any, mean: np.ndarray) -> float:
@@ -235,9 +250,7 @@ def _linear(
 
     How frequent a class is, is the head's business; evidence is what departs from it.
     """
-    model = LogisticRegression(
-        C=strength, l1_ratio=float(sparse), random_state=0, **_solver(sparse, len(question.classes))
-    )
+    model = _logistic(sparse, strength, len(question.classes))
     _quietly(model, features[question.rows], question)
     shares = np.array([question.sample[question.label == one].sum() for one in question.classes])
     prior = np.log(shares / shares.sum())
@@ -269,18 +282,26 @@ def _strength(features: Any, question: _Question, sparse: bool, seed: int) -> fl
     drawn = np.random.default_rng(seed).permutation(len(question.label))[:_MOST_TO_CHOOSE]
     sample = question.part(np.sort(drawn))
     classes, counts = np.unique(sample.label, return_counts=True)
+    strengths = _STRENGTHS[sparse]
     if counts.min() < 2 or len(classes) < len(question.classes):
-        return float(_STRENGTHS[sparse][0])
-    model = LogisticRegressionCV(
-        Cs=_STRENGTHS[sparse],
-        cv=int(min(_FOLDS, counts.min())),
-        scoring="neg_log_loss",
-        use_legacy_attributes=False,
-        random_state=seed,
-        l1_ratios=(float(sparse),),
-        **_solver(sparse, len(classes)),
+        return float(strengths[0])
+    losses = np.zeros(len(strengths))
+    parts = StratifiedKFold(int(min(_FOLDS, counts.min())), shuffle=True, random_state=seed)
+    for fitted, judged in parts.split(sample.rows, sample.label):
+        one, other = sample.part(fitted), sample.part(judged)
+        model = _logistic(sparse, strengths[0], len(classes))
+        place = np.searchsorted(classes, other.label)
+        for index, strength in enumerate(strengths):  # each starts where the last one ended
+            _quietly(model.set_params(C=strength), features[one.rows], one)
+            chance = model.predict_proba(features[other.rows])[np.arange(len(place)), place]
+            losses[index] -= (other.sample * np.log(np.maximum(chance, 1e-12))).sum()
+    return float(strengths[int(np.argmin(losses))])
+
+
+def _logistic(sparse: bool, strength: float, classes: int) -> LogisticRegression:
+    return LogisticRegression(
+        C=strength, l1_ratio=float(sparse), random_state=0, warm_start=not sparse, **_solver(sparse, classes)
     )
-    return float(_quietly(model, features[sample.rows], sample).C_)
 
 
 def _solver(sparse: bool, classes: int) -> dict[str, Any]:
@@ -290,7 +311,7 @@ def _solver(sparse: bool, classes: int) -> dict[str, Any]:
 
 
 def _quietly(model: Any, features: Any, question: _Question) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), config_context(assume_finite=True, skip_parameter_validation=True):
         # Where the weakest penalties do not converge, cross-validation does not choose them.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(features, question.label, sample_weight=question.sample)
