@@ -365,6 +365,8 @@ def main() -> int:
     if unknown := sorted(set(given.scenario) - set(PLANS)):
         parser.error(f"unknown scenario {', '.join(unknown)}; known are {', '.join(PLANS)}")
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    if given.work:
+        given.work.mkdir(parents=True, exist_ok=True)
     jobs = chosen(given)
     code = code_version()
     known = {row["key"] for row in read_rows(given.out)}
