@@ -13,8 +13,8 @@ import pandas as pd
 
 from clinimm.core.errors import DataError, ModelError
 from clinimm.corpus import Corpus
-from clinimm.explain.attribute import Explanation, attribute
-from clinimm.explain.checks import deletion
+from clinimm.explain.attribute import Explanation
+from clinimm.explain.checks import attribute_fully, deletion
 from clinimm.explain.contribution import modality_shapley
 from clinimm.explain.select import explained_class, select_subjects
 from clinimm.explain.tables import TABLES, Explanations
@@ -103,7 +103,7 @@ def _explain_one(
         return  # no token, nothing to attribute; the page says that no modality was there
     index = list(model.classes).index(str(target.class_name))
     batch = corpus.batch([subject], model.statistics)
-    found = attribute(model, batch, index, config.method, config.steps)
+    found = attribute_fully(model, batch, index, config.method, config.steps)
     common = {
         "subject_id": subject,
         "task": str(target.task),

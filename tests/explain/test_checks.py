@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clinimm.explain.attribute import attribute
-from clinimm.explain.checks import deletion, relative_delta
+from clinimm.explain.checks import attribute_fully, deletion, relative_delta
 from clinimm.nn.tokens import Batch, Tokens
 
 
@@ -68,3 +68,12 @@ def test_relative_delta_is_a_share_of_the_change_and_stays_finite(linear, batch_
     np.testing.assert_allclose(relative_delta(worse), 0.1)
     still = replace(found, logit=found.baseline_logit, delta=np.array([1e-6]))
     np.testing.assert_allclose(relative_delta(still), 1e-3)
+
+
+def test_a_model_that_bends_near_the_baseline_gets_a_finer_path(linear, monkeypatch) -> None:
+    batch, plain = _planted(), linear.logits
+    monkeypatch.setattr(linear, "logits", lambda tokens: torch.tanh(5 * plain(tokens)))
+    coarse = attribute(linear, batch, 1, steps=4)
+    fine = attribute_fully(linear, batch, 1, steps=4)
+    assert relative_delta(coarse)[0] > 0.05
+    assert relative_delta(fine)[0] < relative_delta(coarse)[0] / 5
