@@ -191,3 +191,17 @@ def test_a_rare_label_of_sparse_facts_moves_nobody_who_merely_has_a_record() -> 
     fit_probe(network, "a", data, strength=0.1)
     logit = network.probe("a")(torch.from_numpy(facts.toarray()), torch.ones(1000).bool())
     assert abs(float(logit.mean())) < 0.1
+
+
+def test_a_modality_that_hardly_anybody_has_or_that_never_varies_has_no_evidence() -> None:
+    data = planted(1.0, 0.0)
+    few = toy_table(SUBJECTS[:3], np.ones(3), 1)
+    flat = toy_table(SUBJECTS, np.ones(len(SUBJECTS)), 2)
+    flat = replace(flat, values=np.ones_like(flat.values))
+    corpus = Corpus({"a": toy_table(SUBJECTS, np.ones(len(SUBJECTS)), 1), "b": few, "c": flat})
+    data = TrainingSet(corpus, toy_spec(("a", "b", "c")), data.targets)
+    network, folds = started(data)
+    answer = network.answer(network.embed(data.batch(TRAINING)), fold=folds)
+    assert not answer.unimodal["b"].any()
+    assert not answer.unimodal["c"].any()
+    assert bool(answer.fused.isfinite().all())

@@ -84,7 +84,7 @@ class Probe(nn.Module):
             fold: each subject's fold in training; None for new subjects.
         """
         centred = summary - self.mean
-        if fold is None:
+        if fold is None or len(self.fold_weight) == 1:  # nothing was fitted fold by fold
             logit = centred @ self.weight + self.bias
         else:
             every = torch.einsum("bf,kfc->bkc", centred, self.fold_weight) + self.fold_bias
