@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from clinimm.checkpoint import Checkpoint, Progression, copy_of
@@ -30,6 +31,8 @@ _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 _FLOOR = 0.02  # learning rate at the end, as a share of its peak
 _CLIP = 1.0  # largest norm of a step's gradient
 _AVERAGE = 0.95  # weight of the past in the running average of the weights, a step
+_SCALE_PENALTY = 10.0  # of a log scale away from zero, in subjects
+_LOG_SCALES = (-3.0, 1.0)
 _MOST_TO_START = 20_000  # subjects that the simple model is fitted to
 NO_CHECKPOINT = Checkpoint(None)
 
@@ -168,13 +171,17 @@ def _loss(
     weights: Tensor,
     config: TrainConfig,
 ) -> Tensor:
-    """Loss of the fused logit plus each modality's own, over the subjects that have it."""
+    """Loss of the fused logit plus each modality's own, over the subjects that have it.
+
+    An encoder may add one about its tokens (``TokenEncoder.auxiliary_loss``).
+    """
     task: Task = data.spec.task
     model = data.spec.model
     batch = data.batch(subjects)
     target = data.target(subjects)
+    embedded = network.embed(batch)
     answer = network.answer(
-        network.embed(batch),
+        embedded,
         drop=lambda tokens: drop(tokens, model.modality_dropout, model.token_dropout),
         fold=torch.tensor([folds[subject] for subject in subjects]) if folds else None,
     )
@@ -183,6 +190,8 @@ def _loss(
         present = batch[name].present
         own = task.loss(logits.float() + network.head_bias(), target, weights, config.label_smoothing)
         loss = loss + config.auxiliary_weight * (own * present).sum() / max(1, len(subjects))
+        extra = network.encoder(name).auxiliary_loss(embedded[name], target)
+        loss = loss if extra is None else loss + extra
     return loss
 
 
@@ -235,7 +244,23 @@ def _tuning_loss(
     network.load_state_dict(average)
     logits = predict_raw(network, data, tuning)
     network.load_state_dict(current)
-    return float(data.spec.task.loss(logits, data.target(tuning), weights).mean())
+    return calibrated_loss(data.spec.task, logits, data.target(tuning), weights)
+
+
+def calibrated_loss(task: Task, logits: Tensor, targets: Tensor, weights: Tensor) -> float:
+    """The mean loss after the best scaling of the logits (Guo et al. 2017).
+
+    The model is calibrated after training, so confidence that only needs scaling down is no reason
+    to stop. A few subjects cannot tell the scale: a penalty keeps it near one for them.
+    """
+    if not torch.isfinite(logits).all():
+        return float("nan")
+
+    def penalised(log_scale: float) -> float:
+        loss = float(task.loss(logits * float(np.exp(log_scale)), targets, weights).mean())
+        return loss + _SCALE_PENALTY * log_scale**2 / len(logits)
+
+    return float(minimize_scalar(penalised, bounds=_LOG_SCALES, method="bounded").fun)
 
 
 def _optimiser(network: FusionNetwork, config: TrainConfig) -> torch.optim.AdamW:

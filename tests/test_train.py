@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
 
 from clinimm.checkpoint import Checkpoint
 from clinimm.config import TrainConfig
 from clinimm.core.errors import ModelError
 from clinimm.corpus import Corpus
 from clinimm.nn.tokens import Tokens
-from clinimm.train import TrainingSet, drop, predict_raw, train_member
+from clinimm.tasks.diagnosis import Task
+from clinimm.train import TrainingSet, calibrated_loss, drop, predict_raw, train_member
 from tests.toy import DIM, toy_modalities, toy_spec, toy_table
 
 
@@ -149,3 +151,19 @@ def test_a_training_that_diverges_is_a_named_error() -> None:
     config = TrainConfig(epochs=2, patience=2, learning_rate=1e30)
     with pytest.raises(ModelError, match="training diverged"):
         train_member(planted(False), TRAINING, TUNING, config, seed=0)
+
+
+def test_confidence_that_only_needs_scaling_down_does_not_count_against_a_model() -> None:
+    draw = np.random.default_rng(0)
+    label = torch.from_numpy(draw.random((400, 1)) < 0.5).float()
+    logits = (2 * label - 1) + torch.from_numpy(draw.normal(size=(400, 1))).float()
+    task, weights = Task("t", "binary", ("t",)), torch.ones(2, 1)
+    scale = LogisticRegression(C=1e9, fit_intercept=False).fit(logits.numpy(), label.numpy().ravel())
+    best = log_loss(label.numpy().ravel(), scale.predict_proba(logits.numpy())[:, 1])
+    for factor in (1.0, 2.0, 3.0):
+        assert calibrated_loss(task, factor * logits, label, weights) == pytest.approx(best, abs=0.04)
+    plain = [float(task.loss(factor * logits, label, weights).mean()) for factor in (1.0, 6.0)]
+    assert plain[1] > plain[0] + 0.05  # which is what the plain loss says of the same order of subjects
+    few = calibrated_loss(task, 6 * logits[:8], label[:8], weights)
+    assert few > calibrated_loss(task, logits[:8], label[:8], weights)  # eight cannot tell the scale
+    assert np.isnan(calibrated_loss(task, logits * float("nan"), label, weights))

@@ -45,19 +45,22 @@ def find_folds_file(path: Path, cohort_file: Path, roots: Sequence[Path]) -> Pat
     )
 
 
-def read_folds(path: Path, subjects: pd.DataFrame, pseudonymiser: Pseudonymiser) -> Folds:
+def read_folds(
+    path: Path, subjects: pd.DataFrame, pseudonymiser: Pseudonymiser, repeats: int | None = None
+) -> Folds:
     """Read a folds file and put pseudonyms in place of its identifiers.
 
     Args:
         path: CSV with the columns patient_id, repeat, fold.
         subjects: ``ingest/subjects.parquet``: ``subject_id``, ``identifier_hash``.
         pseudonymiser: with the key of the ingest.
+        repeats: only the first so many; None takes them all.
 
     Raises:
         ConfigError: the file is not such a CSV.
         DataError: none of its patients is in the data, or one patient has two folds in a repeat.
     """
-    given = _read(path)
+    given = _first_repeats(_read(path), repeats, path)
     hashes = {one: pseudonymiser.identifier(one) for one in given["patient_id"].unique()}
     keyed = given.assign(identifier_hash=given["patient_id"].map(hashes))
     linked = keyed.merge(subjects[["subject_id", "identifier_hash"]], on="identifier_hash", how="inner")
@@ -75,6 +78,13 @@ def read_folds(path: Path, subjects: pd.DataFrame, pseudonymiser: Pseudonymiser)
             "patient): they would be on both sides. Give each patient one fold a repeat."
         )
     return Folds(table.sort_values(["repeat", "fold", "subject_id"], ignore_index=True), unknown)
+
+
+def _first_repeats(table: pd.DataFrame, repeats: int | None, path: Path) -> pd.DataFrame:
+    there = sorted(table["repeat"].unique())
+    if repeats is not None and repeats > len(there):
+        raise ConfigError(f"{path}: split.repeats is {repeats}, and the file has {len(there)}.")
+    return table[table["repeat"].isin(there[:repeats])]
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -70,6 +70,9 @@ class FoldsFileSplit(Frozen):
     path: Path = Field(
         description="Looked for beside the cohort file, then in the root folder of each source."
     )
+    repeats: int | None = Field(
+        None, gt=0, description="Only the first so many repeats of the file; null takes them all."
+    )
     tuning_fraction: TuningFraction = 0.15
 
 

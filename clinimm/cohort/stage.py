@@ -136,7 +136,8 @@ def _given_folds(workspace: Workspace, spec: CohortSpec) -> Folds | None:
         return None
     path = find_folds_file(spec.split.path, cohort_file(workspace), _roots(workspace))
     subjects = pd.read_parquet(workspace.need("ingest", "subjects.parquet"))
-    return read_folds(path, subjects, load_pseudonymiser(workspace.config.ingest.pseudonym_key_file))
+    pseudonymiser = load_pseudonymiser(workspace.config.ingest.pseudonym_key_file)
+    return read_folds(path, subjects, pseudonymiser, spec.split.repeats)
 
 
 def _folds_warnings(folds: Folds, cohort: pd.DataFrame) -> list[str]:

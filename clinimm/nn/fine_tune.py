@@ -99,7 +99,7 @@ class FineTunedImageEncoder(TokenEncoder):
         return _cells(self._run(maps.flatten(0, 1), every).unflatten(0, maps.shape[:2]).mean(dim=1))
 
     def _run(self, maps: Tensor, chosen: Tensor) -> Tensor:
-        output = self.tail(maps)
+        output = self.tail(maps.contiguous(memory_format=torch.channels_last))
         upright = torch.empty_like(output)
         for position, view in enumerate(self.views):
             upright[chosen == position] = turn_back(output[chosen == position], view)

@@ -38,6 +38,14 @@ def test_identifiers_become_subjects_and_strangers_are_counted(
     assert folds.table.to_numpy().tolist() == [["s1", 0, 0], ["s2", 0, 1]]
 
 
+def test_only_the_first_repeats_are_taken_where_that_is_asked(tmp_path: Path, subjects: pd.DataFrame) -> None:
+    path = _file(tmp_path, "patient_id,repeat,fold\nMRN1,3,0\nOLD2,3,1\nMRN1,7,1\nOLD2,7,0\n")
+    assert len(read_folds(path, subjects, PSEUDONYMISER).table) == 4
+    assert read_folds(path, subjects, PSEUDONYMISER, repeats=1).table["repeat"].unique().tolist() == [3]
+    with pytest.raises(ConfigError, match="repeats is 3, and the file has 2"):
+        read_folds(path, subjects, PSEUDONYMISER, repeats=3)
+
+
 def test_two_identifiers_of_one_patient_may_not_be_in_two_folds(
     tmp_path: Path, subjects: pd.DataFrame
 ) -> None:
