@@ -64,9 +64,8 @@ class Checkpoint:
         for prefix, part in (("now", network.state_dict()), ("average", average), ("best", best)):
             tensors |= {f"{prefix}/{name}": value.contiguous().clone() for name, value in part.items()}
         for index, slots in optimiser.state_dict()["state"].items():
-            tensors |= {
-                f"adam/{index}/{slot}": torch.as_tensor(value).clone() for slot, value in slots.items()
-            }
+            moments = {slot: torch.as_tensor(value) for slot, value in slots.items()}
+            tensors |= {f"adam/{index}/{slot}": one.contiguous().clone() for slot, one in moments.items()}
         name = f"checkpoint-{state.epoch}.safetensors"
         save_file(tensors, self.folder / name)
         write_text(self.folder / _RECORD, json.dumps({"file": name, **asdict(state)}) + "\n")

@@ -51,6 +51,9 @@ class IngestConfig(Frozen):
         "it was exported or loaded; then what was withdrawn counts as known until that time.",
     )
     max_file_mib: int = Field(4096, gt=0, description="Larger files are refused, MiB.")
+    allow_synthetic_images: bool = Field(
+        False, description="Whether images that are marked as generated are taken in, flagged, or refused."
+    )
 
 
 class EncoderConfig(Frozen):
@@ -132,6 +135,54 @@ class TrainConfig(Frozen):
     )
 
 
+class StainingConfig(Frozen):
+    """Virtual staining: pairs, generator and training; used where the cohort's label is a stain."""
+
+    generator: Literal["unet", "pix2pix", "cyclegan", "cut", "vae", "flow"] = Field(
+        "unet", description="How the stain is made; `cyclegan` and `cut` need no registered pairs."
+    )
+    source: str = Field("HE", description="Stain of the slides that it starts from, as in `SLIDE//HE`.")
+    resolution_um: float = Field(0.5, gt=0, le=100, description="Micrometres a pixel that it works at.")
+    regions: int = Field(4, gt=0, description="Regions of a pair of slides that are learned from.")
+    region_pixels: int = Field(512, ge=128, description="Side of such a region, pixels at `resolution_um`.")
+    width: int = Field(24, gt=0, description="Channels of the first level; each level has twice as many.")
+    levels: int = Field(
+        4, ge=2, le=6, description="Resolutions of the generator; each halves the one before."
+    )
+    fold: Literal[1, 2] = Field(
+        2,
+        description="Pixels a side that become channels before the first convolution; 2 takes the place of "
+        "one level and is about six times as fast as 1.",
+    )
+    members: int = Field(
+        3,
+        gt=0,
+        description="Generators trained from different seeds; their spread is part of the uncertainty.",
+    )
+    crop_pixels: int = Field(128, ge=32, description="Side of a training crop, pixels.")
+    crops_per_step: int = Field(8, gt=0, description="Crops a step.")
+    steps: int = Field(600, gt=0, description="Most training steps of a member.")
+    check_every: int = Field(50, gt=0, description="Steps between looks at the tuning pairs.")
+    patience: int = Field(4, gt=0, description="Looks without a better tuning loss before it stops.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    perceptual_weight: float = Field(0.1, ge=0, description="Weight of the perceptual term beside L1.")
+    adversarial_weight: float = Field(0.01, ge=0, description="Weight of the adversarial term beside L1.")
+    context: bool = Field(
+        True, description="Whether the record and the notes condition the stain, by cross-attention."
+    )
+    sampler_steps: int = Field(4, gt=0, description="Steps of the flow sampler.")
+    register_pairs: bool = Field(True, description="Whether pairs are registered before training.")
+    largest_error_um: float = Field(
+        3.0, gt=0, description="Pairs whose registration error is above this are refused for training."
+    )
+    allow_synthetic_input: bool = Field(
+        False, description="Whether images that are marked as generated may be trained on (law 6)."
+    )
+    refuse_share: float = Field(
+        0.05, gt=0, lt=1, description="Share of tuning tiles that the refusal threshold may refuse."
+    )
+
+
 class EvaluateConfig(Frozen):
     """How predictions are judged."""
 
@@ -210,6 +261,9 @@ class PipelineConfig(Frozen):
     encode: EncodeConfig = EncodeConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    staining: StainingConfig | None = Field(
+        None, description="Makes this a run for virtual staining, and says how; null is a diagnosis."
+    )
     evaluate: EvaluateConfig = EvaluateConfig()
     explain: ExplainConfig = ExplainConfig()
     audit: AuditConfig = AuditConfig()

@@ -50,7 +50,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     folder = workspace.stage("train")
     cohort = load_cohort(workspace)
     corpus = Corpus.load(workspace.root / "encode", config.plugins)
-    modalities = _modalities(config, corpus)
+    modalities = usable_modalities(config, corpus)
     _forget_other_plan(folder, workspace)
     jobs = list(_jobs(folder, cohort, modalities, config))
     missing = [job for job in jobs if not (job.target / "done").exists()]
@@ -73,7 +73,12 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _modalities(config: PipelineConfig, corpus: Corpus) -> tuple[str, ...]:
+def usable_modalities(config: PipelineConfig, corpus: Corpus) -> tuple[str, ...]:
+    """The enabled modalities of which somebody has a token.
+
+    Raises:
+        DataError: there is none.
+    """
     names = tuple(name for name in corpus.modalities if config.modality(name).enabled)
     if not names:
         raise DataError("no enabled modality has a single token; see encode/index.json for why.")
@@ -131,7 +136,7 @@ def _fit_model(job: Job, corpus: Corpus, cohort: Cohort, config: PipelineConfig)
         task=cohort.task,
         model=config.model,
         modalities={name: config.modality(name) for name in job.modalities},
-        statistics=_statistics(corpus, pool, job.modalities, config),
+        statistics=fit_statistics(corpus, pool, job.modalities, config),
         plugins=config.plugins,
         provenance={"fit": fit.name, "seed": seed, "subjects": len(pool)},
     )
@@ -158,7 +163,7 @@ def _fit_model(job: Job, corpus: Corpus, cohort: Cohort, config: PipelineConfig)
     write_text(target / "done", model.digest + "\n")
 
 
-def _statistics(
+def fit_statistics(
     corpus: Corpus, subjects: Sequence[str], modalities: tuple[str, ...], config: PipelineConfig
 ) -> dict[str, Statistics]:
     """What each modality learns from these subjects, and from no others."""

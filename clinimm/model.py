@@ -106,6 +106,8 @@ class FusionNetwork(nn.Module):
             name: get_modality(name, spec.plugins).build_encoder(item, spec.statistics[name])
             for name, item in spec.modalities.items()
         }
+        for encoder in encoders.values():
+            encoder.expect(classes)
         self.encoders = nn.ModuleDict(encoders)
         self.adapters = nn.ModuleDict(
             {name: Adapter(encoder.dim, config.width, config.dropout) for name, encoder in encoders.items()}
@@ -162,7 +164,7 @@ class FusionNetwork(nn.Module):
         found = {}
         for name, tokens in adapted.items():
             shown = embedded[name]
-            if tokens.mask.shape == shown.mask.shape:
+            if tokens.mask.shape == shown.mask.shape and not self.encoder(name).pools:
                 shown = shown.with_mask(tokens.mask)
             summary = self.encoder(name).summarise(shown)
             found[name] = self.heads[name](tokens) + self.probe(name)(summary, tokens.present, fold)

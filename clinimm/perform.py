@@ -58,7 +58,7 @@ def perform(
     _make_room(stage, folder, digest_json([inputs, settings, version, workspace.config.seed]))
     started = _now()
     with measured() as cost:
-        notes = (work or _entry(stage))(workspace, progress)
+        notes = (work or _entry(stage, workspace))(workspace, progress)
     record = RunRecord(
         stage=stage.name,
         inputs=inputs,
@@ -125,7 +125,7 @@ def inputs_of(
 ) -> dict[str, str]:
     """Path relative to the run (or what lies outside it) -> SHA-256 of what ``stage`` reads."""
     found = external_inputs(workspace, stage.external, without_sources)
-    for item in stage.reads:
+    for item in stage.reads_for(workspace.config.staining is not None):
         owner = item.partition("/")[0]
         memory = get_stage(owner).memory
         for path in _files(workspace.root / item):
@@ -185,8 +185,9 @@ def _make_room(stage: Stage, folder: Path, attempt: str) -> None:
     write_text(key, attempt)
 
 
-def _entry(stage: Stage) -> Work:
-    module, _, function = stage.entry.partition(":")
+def _entry(stage: Stage, workspace: Workspace) -> Work:
+    entry = stage.entry_for(workspace.config.staining is not None)
+    module, _, function = entry.partition(":")
     work: Work = getattr(import_module(module), function)
     return work
 

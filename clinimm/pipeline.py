@@ -106,7 +106,7 @@ def _refuse_stale(
     A stage that left nothing is passed over: whoever needs it asks for it, and some do without.
     """
     absent = not sources_are_here(workspace)
-    for stage in _read_by(chosen):
+    for stage in _read_by(chosen, workspace.config.staining is not None):
         folder = workspace.root / stage.name
         if RunRecord.read(folder) is None and not outputs_of(stage, folder, digests):
             continue
@@ -121,12 +121,12 @@ def _refuse_stale(
             )
 
 
-def _read_by(chosen: Sequence[Stage]) -> list[Stage]:
+def _read_by(chosen: Sequence[Stage], staining: bool) -> list[Stage]:
     """The stages before ``chosen`` that they read from, directly or through others, in order."""
     found: set[str] = set()
     waiting = list(chosen)
     while waiting:
-        names = {item.partition("/")[0] for item in waiting.pop().reads} - found
+        names = {item.partition("/")[0] for item in waiting.pop().reads_for(staining)} - found
         found |= names
         waiting += [get_stage(name) for name in sorted(names)]
     return [stage for stage in STAGES[: STAGES.index(chosen[0])] if stage.name in found]

@@ -18,6 +18,8 @@ class Stage:
     Attributes:
         name: its verb, and its folder below the run.
         entry: ``module:function`` that does the work, ``(Workspace, Progress) -> notes``.
+        staining: what does it instead where the pipeline file has a ``staining`` section.
+        staining_reads: what that reads besides.
         purpose: one sentence for people.
         sections: parts of the pipeline file that change its result.
         reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
@@ -32,6 +34,16 @@ class Stage:
     reads: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
+    staining: str | None = None
+    staining_reads: tuple[str, ...] = ()
+
+    def entry_for(self, staining: bool) -> str:
+        """The entry that does the work of a run for virtual staining, or of any other run."""
+        return self.staining if staining and self.staining else self.entry
+
+    def reads_for(self, staining: bool) -> tuple[str, ...]:
+        """What a run for virtual staining, or any other run, reads."""
+        return (*self.reads, *self.staining_reads) if staining else self.reads
 
 
 STAGES: tuple[Stage, ...] = (
@@ -55,57 +67,66 @@ STAGES: tuple[Stage, ...] = (
         "encode",
         "clinimm.encode:run",
         "Cut at the index time and turn what is left into tokens.",
-        sections=("sources", "modalities", "encode", "plugins"),
+        sections=("sources", "modalities", "encode", "plugins", "staining"),
         reads=("ingest/events.parquet", "cohort/cohort.parquet", "cohort/spec.json"),
+        staining="clinimm.staining.stages.encode:run",
     ),
     Stage(
         "train",
         "clinimm.fit:run",
         "Fit the fused model and its simpler rivals.",
-        sections=("modalities", "model", "train", "plugins"),
+        sections=("modalities", "model", "train", "plugins", "staining"),
         reads=("cohort/", "encode/"),
+        staining="clinimm.staining.stages.train:run",
     ),
     Stage(
         "predict",
         "clinimm.predict:run",
         "Score held-out subjects with the model, its subsets and the controls.",
-        sections=("modalities", "model", "train", "plugins"),
+        sections=("modalities", "model", "train", "plugins", "staining"),
         reads=("ingest/events.parquet", "cohort/", "encode/", "train/"),
+        staining="clinimm.staining.stages.predict:run",
     ),
     Stage(
         "evaluate",
         "clinimm.evaluate.stage:run",
         "Discrimination, calibration, subsets, controls, and whether fusion helps.",
-        sections=("evaluate",),
+        sections=("evaluate", "staining"),
         reads=("cohort/", "predict/"),
+        staining="clinimm.staining.stages.evaluate:run",
+        staining_reads=("encode/pairs/", "train/"),
     ),
     Stage(
         "explain",
         "clinimm.explain.stage:run",
         "Attribute held-out predictions to pixels, tiles, facts and words.",
-        sections=("explain", "modalities", "plugins"),
+        sections=("explain", "modalities", "plugins", "staining"),
         reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
+        staining="clinimm.staining.stages.explain:run",
+        staining_reads=("predict/",),
     ),
     Stage(
         "audit",
         "clinimm.audit.stage:run",
         "Compare groups of people against the policy.",
-        sections=("audit", "evaluate"),
+        sections=("audit", "evaluate", "staining"),
         reads=("cohort/", "predict/", "evaluate/metrics.json", "explain/summary.parquet"),
         external=("policy",),
+        staining="clinimm.staining.stages.audit:run",
     ),
     Stage(
         "register",
         "clinimm.register.stage:run",
         "Track the run in MLflow, sign its manifest and register the model.",
-        sections=("register",),
+        sections=("register", "staining"),
         reads=("train/model/", "predict/predictions.parquet", "evaluate/", "explain/", "audit/"),
+        staining="clinimm.register.staining:run",
     ),
     Stage(
         "report",
         "clinimm.report.stage:run",
         "Write the model card and the patient pages.",
-        sections=("report", "explain", "evaluate"),
+        sections=("report", "explain", "evaluate", "staining"),
         reads=(
             "ingest/refusals.parquet",
             "cohort/",
@@ -117,6 +138,8 @@ STAGES: tuple[Stage, ...] = (
             "audit/",
             "register/registration.json",
         ),
+        staining="clinimm.report.staining:run",
+        staining_reads=("encode/pairs/",),
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

@@ -87,7 +87,7 @@ def read_cohort(folder: Path, needs_labels: bool = True) -> Cohort:
 
 def _targets(table: pd.DataFrame, task: Task) -> dict[str, np.ndarray]:
     """Subject -> (class,) 0, 1 or NaN."""
-    if task.kind == "multilabel":
+    if task.kind in ("multilabel", "virtual_staining"):
         values = table[[f"label:{name}" for name in task.classes]].to_numpy(float)
     elif task.kind == "multiclass":
         label = table["label"].to_numpy(float)

@@ -43,7 +43,7 @@ GROUP = typer.main.get_command(app)
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
-_COMMAND = re.compile(r"^\$?\s*(?:\.venv/bin/)?clinimm ([a-z]+)(.*)$")
+_COMMAND = re.compile(r"^\$?\s*(?:\.venv/bin/)?clinimm ([a-z]+(?:-[a-z]+)*)(.*)$")
 _PLACE = re.compile(r"^(clinimm|tests|pipelines|governance|docs|scripts|notebooks)/[\w./-]+$")
 _SECTION = re.compile(
     r"^(?:modalities|ingest|encode|model|train|evaluate|explain|audit|register|report)\.[\w.]+$"

@@ -13,9 +13,10 @@ from clinimm.core.errors import ConfigError
 from clinimm.stages import STAGE_NAMES, STAGES, Stage, get_stage
 
 
+@pytest.mark.parametrize("staining", [False, True])
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)
-def test_entry_is_a_function_of_workspace_and_progress(stage: Stage) -> None:
-    module, _, function = stage.entry.partition(":")
+def test_entry_is_a_function_of_workspace_and_progress(stage: Stage, staining: bool) -> None:
+    module, _, function = stage.entry_for(staining).partition(":")
     assert importlib.util.find_spec(module) is not None
     assert list(inspect.signature(getattr(import_module(module), function)).parameters) == [
         "workspace",
@@ -26,7 +27,8 @@ def test_entry_is_a_function_of_workspace_and_progress(stage: Stage) -> None:
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)
 def test_stage_reads_from_earlier_stages_only(stage: Stage) -> None:
     earlier = set(STAGE_NAMES[: STAGE_NAMES.index(stage.name)])
-    assert {item.partition("/")[0] for item in stage.reads} <= earlier
+    assert {item.partition("/")[0] for item in stage.reads_for(staining=True)} <= earlier
+    assert set(stage.reads_for(staining=False)) <= set(stage.reads_for(staining=True))
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)

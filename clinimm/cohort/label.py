@@ -21,7 +21,8 @@ def answers(events: pd.DataFrame, cohort: pd.DataFrame, spec: LabelSpec) -> pd.D
 
     Returns:
         Rows as in ``cohort``. ``label`` (1, 0, the number of the class, or NaN for unknown) or,
-        for a multilabel task, one column ``label:<class>`` each; and ``labelled``, whether
+        for a multilabel task, one column ``label:<class>`` each (for virtual staining 1 or
+        NaN: there is such a slide, or not); and ``labelled``, whether
         anything is known.
     """
     after = _after(events, cohort, spec)
@@ -45,12 +46,12 @@ def classes(spec: LabelSpec) -> list[str]:
 
 def label_columns(spec: LabelSpec) -> list[str]:
     """The columns of ``cohort.parquet`` that hold the label."""
-    return [f"label:{name}" for name in classes(spec)] if spec.kind == "multilabel" else ["label"]
+    return [f"label:{name}" for name in classes(spec)] if spec.has_columns else ["label"]
 
 
 def class_counts(cohort: pd.DataFrame, spec: LabelSpec) -> dict[str, int]:
     """Subjects a class; a binary task counts ``not <task>`` too."""
-    if spec.kind == "multilabel":
+    if spec.has_columns:
         return {name: int((cohort[f"label:{name}"] == 1).sum()) for name in classes(spec)}
     if spec.kind == "multiclass":
         return {name: int((cohort["label"] == number).sum()) for number, name in enumerate(classes(spec))}

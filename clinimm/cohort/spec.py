@@ -101,7 +101,9 @@ class LabelSpec(EventRule):
     """What is predicted, and when it must have been recorded to count."""
 
     task: NonEmpty = Field(description="Name of the task; for a binary label also of the positive class.")
-    kind: Literal["binary", "multiclass", "multilabel"] = Field("binary", description="Shape of the answer.")
+    kind: Literal["binary", "multiclass", "multilabel", "virtual_staining"] = Field(
+        "binary", description="Shape of the answer; for `virtual_staining` the classes are stained slides."
+    )
     classes: dict[NonEmpty, EventRule] = Field(
         default_factory=dict,
         description="Class name and its rule; what a rule leaves out is taken from the label.",
@@ -123,6 +125,8 @@ class LabelSpec(EventRule):
     def _fits_its_kind(self) -> Self:
         if self.kind == "binary":
             self._check_binary()
+        elif self.kind == "virtual_staining":
+            self._check_stains()
         elif len(self.classes) < (2 if self.kind == "multiclass" else 1):
             raise ValueError(f"a {self.kind} label needs `classes`, each with its rule")
         elif self.kind == "multiclass" and self.absent == "negative":
@@ -139,6 +143,19 @@ class LabelSpec(EventRule):
             raise ValueError("a binary label has one rule: give `code` and `value`, not `classes`")
         if self.value is None and self.absent != "negative":
             raise ValueError("without `value` every such event means yes, so `absent: negative` is needed")
+
+    def _check_stains(self) -> None:
+        if not self.classes:
+            raise ValueError(
+                "a virtual_staining label needs `classes`: a stain's name and the code of its slides"
+            )
+        if self.absent != "unknown":
+            raise ValueError("who has no such slide is unknown, not negative: leave `absent` out")
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether the cohort table has a label column a class."""
+        return self.kind in ("multilabel", "virtual_staining")
 
     def resolved(self) -> dict[str, EventRule]:
         """Every class and its whole rule; a binary label has the one class of the task's name."""

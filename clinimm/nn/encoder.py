@@ -22,11 +22,14 @@ class TokenEncoder(nn.Module):
         cells: how many embedded tokens one raw token becomes, next to each other and in order.
         sparse_summary: each feature of ``summarise`` is a fact of its own and most tell nothing,
             rather than all of them a little. Evidence is then looked for in few of them.
+        pools: ``forward`` gives tokens of its own making, in whatever number, rather than one for
+            each that it was given; so hiding one of them hides none of those.
     """
 
     dim: int
     cells: int = 1
     sparse_summary: bool = False
+    pools: bool = False
 
     def embed(self, raw: Tokens) -> Tokens:
         """Embed each raw token alone: (batch, row, raw) -> (batch, row * cells, embedded)."""
@@ -50,6 +53,18 @@ class TokenEncoder(nn.Module):
         Zero by default, which is the average token wherever ``embed`` standardises.
         """
         return embedded.values.new_zeros(embedded.values.shape)
+
+    def expect(self, classes: int) -> None:
+        """Told, before training and before loading, how many logits the task has: here no matter."""
+
+    def auxiliary_loss(self, embedded: Tokens, target: Float[Tensor, "batch cls"]) -> Tensor | None:
+        """A loss of the encoder's own that training adds to the task's; none by default.
+
+        Args:
+            embedded: of ``embed``.
+            target: (batch, class) 0 or 1, NaN where unknown.
+        """
+        return None
 
     def pretrained(self) -> Iterator[nn.Parameter]:
         """Parameters that came trained, and so learn at ``train.encoder_learning_rate``."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import RECORD_NAME, RunRecord, digest_file, digest_json, digest_tree, write_text
+from clinimm.core.sign import Signature, check, sign
 from clinimm.provenance import code_version
-from clinimm.register.sign import Signature, check, sign
 from clinimm.workspace import Workspace
 
 MANIFEST_NAME = "manifest.json"
@@ -26,8 +26,12 @@ _FILES = (
     "cohort/cohort.parquet",
     "cohort/splits.parquet",
     "cohort/task.json",
+    "encode/pairs/pairs.parquet",
     "predict/predictions.parquet",
+    "predict/regions.parquet",
+    "predict/tiles.parquet",
     "evaluate/metrics.json",
+    "evaluate/table.parquet",
     "audit/audit.json",
 )
 _FOLDERS = ("train/model",)

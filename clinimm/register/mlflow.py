@@ -28,7 +28,13 @@ _LONGEST_PARAMETER = 500
 _MOST_METRICS = 1000
 #: Settings that say where things lie on a machine: of no use to a reader, and not theirs to know.
 _PLACES = re.compile(r"(^sources\.|_dir$|_file$|^cohort$|^audit\.policy$|tracking_uri$)")
-_DOCUMENTS = ("audit/audit.json", "audit/audit.html", "evaluate/metrics.json", "register/manifest.json")
+_DOCUMENTS = (
+    "audit/audit.json",
+    "audit/audit.html",
+    "evaluate/metrics.json",
+    "evaluate/table.parquet",
+    "register/manifest.json",
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,21 @@ def track(workspace: Workspace) -> Tracked:
             model_id = _log_model(workspace)
         version = _new_version(client, model_name(workspace), model_id, run.info.run_id)
         return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), version)
+
+
+def track_files(workspace: Workspace, folder: Path) -> Tracked:
+    """Log the run and register a folder of files as a new version: a model that MLflow cannot run."""
+    with _session(workspace) as client:
+        import mlflow
+
+        experiment = _experiment(client, workspace)
+        with mlflow.start_run(experiment_id=experiment, run_name=workspace.config.name) as run:
+            _log(workspace)
+            mlflow.log_artifacts(str(folder), folder.name)
+            source = mlflow.get_artifact_uri(folder.name)
+        _registered_name(client, model_name(workspace))
+        made = client.create_model_version(model_name(workspace), source, run.info.run_id)
+        return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), int(made.version))
 
 
 def move_alias(workspace: Workspace, tracked: Tracked) -> None:
@@ -156,6 +177,13 @@ def _log_model(workspace: Workspace) -> str:
 
 
 def _new_version(client: MlflowClient, name: str, model_id: str, run_id: str) -> int:
+    _registered_name(client, name)
+    made = client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id)
+    return int(made.version)
+
+
+def _registered_name(client: MlflowClient, name: str) -> None:
+    """Make sure that the registry knows the name."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -164,8 +192,6 @@ def _new_version(client: MlflowClient, name: str, model_id: str, run_id: str) ->
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         client.create_registered_model(name)
-    made = client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id)
-    return int(made.version)
 
 
 def parameters(workspace: Workspace) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 Everything that comes from data is escaped by the template engine. The content security policy
 allows the page's own stylesheet (by its SHA-256), images inside the page, and nothing else: no
-script, no frame, no form, no network. Hostile text in a note or a DICOM header stays text.
+frame, no form, no network, and no script but one of our own, by its SHA-256, where a page has one.
+Hostile text in a note or a DICOM header stays text.
 """
 
 from __future__ import annotations
@@ -21,15 +22,23 @@ from clinimm.report.words import date, number, percent, plural, signed
 _HERE = Path(__file__).parent
 
 
-def render(template: str, **values: Any) -> str:
-    """The page that ``template`` makes of ``values``; a value that it misses is an error."""
-    style = stylesheet()
+def render(template: str, *, more_style: str = "", script: str = "", **values: Any) -> str:
+    """The page that ``template`` makes of ``values``; a value that it misses is an error.
+
+    Args:
+        template: a file of ``templates``.
+        more_style: follows the stylesheet of all pages.
+        script: the one script that may run, our own; it knows nothing that comes from data.
+        values: what the template says.
+    """
+    style = stylesheet() + more_style
     return (
         _environment()
         .get_template(template)
         .render(
             style=Markup(style),  # noqa: S704  # our own file, not data
-            policy=content_policy(style),
+            script=Markup(script),  # noqa: S704  # our own file, not data
+            policy=content_policy(style, script),
             **values,
         )
     )
@@ -40,16 +49,26 @@ def stylesheet() -> str:
     return (_HERE / "style.css").read_text(encoding="utf-8")
 
 
-def content_policy(style: str) -> str:
-    """The content security policy that allows ``style`` and pictures inside the page.
+def asset(name: str) -> str:
+    """A stylesheet or a script that lies beside the templates."""
+    return (_HERE / "templates" / name).read_text(encoding="utf-8")
+
+
+def content_policy(style: str, script: str = "") -> str:
+    """The content security policy that allows ``style``, ``script`` and pictures inside the page.
 
     >>> content_policy("")
     "default-src 'none'; img-src data:; style-src 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; base-uri 'none'; form-action 'none'"
     """  # noqa: E501
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    scripts = f"script-src 'sha256-{_sha256(script)}'; " if script else ""
     return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src 'sha256-{_sha256(style)}'; {scripts}"
+        "base-uri 'none'; form-action 'none'"
     )
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
 def data_uri(content: bytes, media_type: str) -> str:

@@ -73,6 +73,8 @@ def _auroc(seen: np.ndarray, weight: np.ndarray, chance: np.ndarray) -> float:
     _, group = np.unique(seen, axis=0, return_inverse=True)
     positive = np.bincount(group.ravel(), weight * chance)
     negative = np.bincount(group.ravel(), weight * (1.0 - chance))
+    some = positive + negative > 0  # a look that nobody has: an input that is never missing
+    positive, negative = positive[some], negative[some]
     order = np.argsort(positive / (positive + negative))
     positive, negative = positive[order], negative[order]
     below = np.cumsum(negative) - negative

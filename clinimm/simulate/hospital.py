@@ -22,7 +22,7 @@ from clinimm.simulate.scenario import SCENARIOS, Scenario
 from clinimm.simulate.truth import hospital_truth, patient_truth
 
 TRUTH_NAME = "truth.json"
-_OWN = ("dicom", "fhir", "notes", "slides", TRUTH_NAME)
+_OWN = ("dicom", "fhir", "notes", "slides", "truth", TRUTH_NAME)
 _MOST_SUBJECTS = 100_000
 _PARALLEL_FROM = 48
 _CHUNK = 8

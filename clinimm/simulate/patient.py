@@ -16,6 +16,7 @@ from clinimm.simulate.scenario import Scenario
 from clinimm.simulate.slide import Slide, plan_slide, render_slide
 from clinimm.simulate.slide_file import slide_bytes
 from clinimm.simulate.subject import Subject, draw_subject
+from clinimm.simulate.tissue_slides import Block, draw_block
 
 _RUN_LENGTH_EVERY = 8
 _COPIED_FILM_EVERY = 60
@@ -50,7 +51,7 @@ class Patient:
         subject: the plan.
         files: path relative to the export -> content.
         ndjson: resource type -> lines of the bulk export; empty for a patient in a Bundle.
-        films, notes, measurements, slide, slide_path: what the truth is told from.
+        films, notes, measurements, slide, slide_path, block: what the truth is told from.
     """
 
     subject: Subject
@@ -59,6 +60,7 @@ class Patient:
     notes: tuple[PlacedNote, ...]
     slide: Slide | None
     slide_path: str
+    block: Block | None
     files: dict[str, bytes] = field(repr=False)
     ndjson: dict[str, bytes] = field(repr=False)
 
@@ -71,11 +73,12 @@ def make_patient(scenario: Scenario, seed: int, number: int) -> Patient:
     measurements = draw_measurements(subject, scenario.late_facts)
     notes = _notes(subject, films, scenario.late_facts, files)
     slide, slide_path = _slide(scenario, subject, files)
+    block = _block(scenario, subject, files)
     record = patient_record(
         subject, measurements, tuple(placed.note for placed in notes), subject.generator("record")
     )
     ndjson = _export(subject, record, files)
-    return Patient(subject, measurements, films, notes, slide, slide_path, files, ndjson)
+    return Patient(subject, measurements, films, notes, slide, slide_path, block, files, ndjson)
 
 
 def _films(scenario: Scenario, subject: Subject, files: dict[str, bytes]) -> tuple[PlacedFilm, ...]:
@@ -115,7 +118,7 @@ def _notes(
 
 
 def _slide(scenario: Scenario, subject: Subject, files: dict[str, bytes]) -> tuple[Slide | None, str]:
-    if subject.slide_time is None:
+    if subject.slide_time is None or scenario.stains is not None:
         return None, ""
     plan = plan_slide(subject.hidden.factors["dense"], scenario.slide_pixels, subject.generator("slide"))
     slide = render_slide(plan)
@@ -123,6 +126,14 @@ def _slide(scenario: Scenario, subject: Subject, files: dict[str, bytes]) -> tup
     path = f"slides/{subject.person.patient_id}/HE.{'svs' if aperio else 'tiff'}"
     files[path] = slide_bytes(slide.rgb, subject.slide_time, aperio)
     return slide, path
+
+
+def _block(scenario: Scenario, subject: Subject, files: dict[str, bytes]) -> Block | None:
+    if scenario.stains is None:
+        return None
+    block = draw_block(scenario.stains, subject)
+    files.update(block.files())
+    return block
 
 
 def _export(subject: Subject, record: list[dict[str, Any]], files: dict[str, bytes]) -> dict[str, bytes]:

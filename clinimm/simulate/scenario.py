@@ -11,6 +11,8 @@ from math import exp, prod
 
 import numpy as np
 
+from clinimm.simulate.tissue_plan import Rule
+
 #: Hidden factors and where each shows.
 FACTORS: dict[str, str] = {
     "lesion": "a bright opacity in one lung of the film",
@@ -36,6 +38,27 @@ class Term:
 
 
 @dataclass(frozen=True)
+class StainKnobs:
+    """The knobs of a hospital whose patients have a block with paired stains.
+
+    Attributes:
+        rules: marker -> what decides whether its nuclei are positive.
+        fact: the hidden factor that ``by_record`` goes by; the record shows it before the H&E slide.
+        pixels: side of the slides at level 0.
+        shift_um, rotation_degrees, deformation_um: largest movement of a section against the H&E.
+        artefacts: chance that a slide has one.
+    """
+
+    rules: tuple[tuple[str, Rule], ...]
+    fact: str = "inflamed"
+    pixels: int = 512
+    shift_um: float = 8.0
+    rotation_degrees: float = 0.8
+    deformation_um: float = 3.0
+    artefacts: float = 0.15
+
+
+@dataclass(frozen=True)
 class Scenario:
     """The knobs of one hospital.
 
@@ -56,6 +79,8 @@ class Scenario:
         loose_notes: chance that the notes come as text files instead of DocumentReferences.
         film_pixels: longer side of a film, pixels.
         slide_pixels: side of a slide at level 0, pixels; a multiple of 1024.
+        stains: paired stains of one block a patient, or None. Its H&E slide is then the index event,
+            there are no films, and the slides above are not made.
     """
 
     name: str
@@ -79,6 +104,7 @@ class Scenario:
     loose_notes: float = 0.08
     film_pixels: int = 256
     slide_pixels: int = 1024
+    stains: StainKnobs | None = None
 
     def probability(self, factors: dict[str, bool]) -> float:
         """The chance of deterioration, given every hidden factor."""
@@ -124,6 +150,9 @@ def draw_hidden(scenario: Scenario, generator: np.random.Generator) -> Hidden:
 
 
 _ALIKE = (("inflamed", "lesion"), ("distress", "lesion"), ("dense", "lesion"))
+
+# Every patient of a staining scenario has the block and the lab; who deteriorates is a toss.
+_STAINED_MISSING = (("crp", 0.0), ("lactate", 0.45), ("note", 0.15), ("slide", 0.0))
 
 _SCENARIOS = (
     Scenario(
@@ -177,6 +206,28 @@ _SCENARIOS = (
             Term(("lesion", "inflamed"), 0.9),
         ),
         intercept=-0.6,
+    ),
+    Scenario(
+        "stain_determined",
+        "KI67 follows from the size and chromatin of tumour nuclei, PANCK from where the epithelium is; "
+        "the H&E slide shows both, so that the stains can be learnt from it.",
+        missing=_STAINED_MISSING,
+        stains=StainKnobs((("KI67", "determined"), ("PANCK", "determined"))),
+    ),
+    Scenario(
+        "stain_undetermined",
+        "Whether a nucleus is positive is a toss for each nucleus, region and slide, at the same usual "
+        "rate; no input tells it, so that the stains cannot be learnt from these data.",
+        missing=_STAINED_MISSING,
+        stains=StainKnobs((("KI67", "undetermined"), ("PANCK", "undetermined"))),
+    ),
+    Scenario(
+        "stain_by_record",
+        "KI67 follows from the tumour nuclei and from inflammation, which lab and notes show before the "
+        "H&E slide and the slide does not; PANCK from the epithelium alone.",
+        copies=(("distress", "inflamed"),),
+        missing=_STAINED_MISSING,
+        stains=StainKnobs((("KI67", "by_record"), ("PANCK", "determined"))),
     ),
 )
 

@@ -6,6 +6,7 @@ OpenSlide opens both. The patient is told by the folder (or by the file's stem u
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 
@@ -15,11 +16,28 @@ from clinimm.simulate.slide import MICROMETRES_PER_PIXEL
 
 TILE_PIXELS = 256
 LEVELS = 3
-_JPEG_QUALITY = 75
 _SOFTWARE = "clinimm simulate"
 
 
-def slide_bytes(rgb: np.ndarray, scanned: datetime, aperio: bool) -> bytes:
+@dataclass(frozen=True)
+class Scan:
+    """How a scanner writes a slide.
+
+    Attributes:
+        scanner: its name.
+        stain: what the slide is stained with.
+        jpeg_quality: 1 to 100.
+    """
+
+    scanner: str = "SIM01"
+    stain: str = "haematoxylin and eosin"
+    jpeg_quality: int = 75
+
+
+_USUAL = Scan()
+
+
+def slide_bytes(rgb: np.ndarray, scanned: datetime, aperio: bool, scan: Scan = _USUAL) -> bytes:
     """A pyramid of three levels, each half as wide as the one before.
 
     Args:
@@ -27,6 +45,7 @@ def slide_bytes(rgb: np.ndarray, scanned: datetime, aperio: bool) -> bytes:
         scanned: UTC.
         aperio: Aperio's ImageDescription (read by OpenSlide as vendor ``aperio``), else a generic
             TIFF whose resolution stands in the TIFF 6.0 tags, pixels per centimetre.
+        scan: scanner, stain and compression.
     """
     import tifffile
 
@@ -40,9 +59,9 @@ def slide_bytes(rgb: np.ndarray, scanned: datetime, aperio: bool) -> bytes:
                 tile=(TILE_PIXELS, TILE_PIXELS),
                 photometric="rgb",
                 compression="jpeg",
-                compressionargs={"level": _JPEG_QUALITY},
+                compressionargs={"level": scan.jpeg_quality},
                 subfiletype=0 if aperio or number == 0 else 1,
-                description=_description(level, levels[0], scanned) if aperio else _plain(number),
+                description=_description(level, levels[0], scanned, scan) if aperio else _plain(number, scan),
                 datetime=None if aperio else scanned.strftime("%Y:%m:%d %H:%M:%S"),
                 resolution=(per_centimetre, per_centimetre),
                 resolutionunit="CENTIMETER",
@@ -62,19 +81,19 @@ def _pyramid(rgb: np.ndarray) -> list[np.ndarray]:
     return levels
 
 
-def _description(level: np.ndarray, base: np.ndarray, scanned: datetime) -> str:
+def _description(level: np.ndarray, base: np.ndarray, scanned: datetime, scan: Scan) -> str:
     size = (
         f"{base.shape[1]}x{base.shape[0]} [0,0 {base.shape[1]}x{base.shape[0]}] ({TILE_PIXELS}x{TILE_PIXELS})"
     )
     if level is not base:
         size += f" -> {level.shape[1]}x{level.shape[0]}"
     return (
-        f"Aperio Image Library (simulated)\r\n{size} JPEG/RGB Q={_JPEG_QUALITY}"
+        f"Aperio Image Library (simulated)\r\n{size} JPEG/RGB Q={scan.jpeg_quality}"
         f"|AppMag = 20|MPP = {MICROMETRES_PER_PIXEL}"
         f"|Date = {scanned:%m/%d/%y}|Time = {scanned:%H:%M:%S}|Time Zone = GMT+00:00"
-        "|ScanScope ID = SIM01|Filename = slide"
+        f"|ScanScope ID = {scan.scanner}|Filename = slide"
     )
 
 
-def _plain(number: int) -> str | None:
-    return "Simulated haematoxylin and eosin" if number == 0 else None
+def _plain(number: int, scan: Scan) -> str | None:
+    return f"Simulated {scan.stain}" if number == 0 else None

@@ -18,7 +18,7 @@ _FIRST_DAY = datetime(2021, 1, 4, tzinfo=UTC)
 _DAYS = 1000
 
 #: One independent stream of random numbers a part, so that a change to one leaves the others.
-_STREAMS = ("hidden", "plan", "film", "measurements", "notes", "slide", "record")
+_STREAMS = ("hidden", "plan", "film", "measurements", "notes", "slide", "record", "tissue", "stain times")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Subject:
         ids: makes this patient's UIDs and resource ids.
         person, site, hidden: who, where, and what was drawn.
         admitted: start of the inpatient encounter, UTC.
-        index: acquisition of the first film, UTC: the index event.
+        index: acquisition of the first film, or of the H&E slide where the scenario has paired stains
+            and no films, UTC: the index event.
         outcome_issued: when the outcome was recorded, UTC; two to fourteen days after ``index``.
         followed_up: whether an outcome was recorded at all.
         has_film: whether there is a film.
@@ -77,6 +78,8 @@ def draw_subject(scenario: Scenario, seed: int, number: int) -> Subject:
     slide_time = index - slide_before if hidden.present["slide"] else None
     if slide_time is None and has_late_slide:
         slide_time = index + slide_before
+    if scenario.stains is not None:
+        slide_time = index
     return Subject(
         number=number,
         seed=seed,
@@ -88,7 +91,7 @@ def draw_subject(scenario: Scenario, seed: int, number: int) -> Subject:
         index=index,
         outcome_issued=_whole_seconds(index + timedelta(days=float(generator.uniform(2.1, 13.9)))),
         followed_up=bool(generator.random() >= scenario.lost_to_follow_up),
-        has_film=bool(generator.random() >= scenario.no_film),
+        has_film=bool(generator.random() >= scenario.no_film) and scenario.stains is None,
         second_film=_whole_seconds(index + second_after) if has_second else None,
         slide_time=None if slide_time is None else _whole_seconds(slide_time),
         projection="AP" if generator.random() < 0.3 else "PA",

@@ -17,6 +17,7 @@ from clinimm.simulate.patient import Patient, PlacedFilm, PlacedNote
 from clinimm.simulate.record import OUTCOME
 from clinimm.simulate.scenario import FACTORS, Scenario
 from clinimm.simulate.slide import MICROMETRES_PER_PIXEL, NUCLEI_PER_MM2
+from clinimm.simulate.tissue_truth import block_truth
 
 VERSION = 1
 _HOTTEST_CEL = 50
@@ -37,7 +38,7 @@ def hospital_truth(scenario: Scenario, seed: int, patients: dict[str, dict[str, 
         "sentence": scenario.sentence,
         "seed": seed,
         "subjects": len(patients),
-        "knobs": asdict(scenario),
+        "knobs": _knobs(scenario),
         "factors": FACTORS,
         "effects": {
             "crp_mg_per_l_median_and_log_sd": _by_factor(CRP_MG_PER_L),
@@ -63,7 +64,7 @@ def patient_truth(patient: Patient) -> dict[str, Any]:
         "ethnicity": person.ethnicity[1],
         "birth_date": person.birth_date.isoformat(),
         "age_years": person.age_years(subject.index.date()),
-        "index_time": instant(subject.index) if subject.has_film else None,
+        "index_time": instant(subject.index) if subject.has_film or patient.block else None,
         "factors": subject.hidden.factors,
         "probability": round(subject.hidden.probability, 6),
         "label": subject.hidden.label if subject.followed_up else None,
@@ -75,7 +76,14 @@ def patient_truth(patient: Patient) -> dict[str, Any]:
         "notes": [_note(patient, placed) for placed in patient.notes],
         "slide": _slide(patient),
         "flaws": _flaws(patient),
+        **({"block": block_truth(patient.block)} if patient.block else {}),
     }
+
+
+def _knobs(scenario: Scenario) -> dict[str, Any]:
+    """As the scenario has them; those of paired stains only where there are any."""
+    knobs = asdict(scenario)
+    return knobs if scenario.stains else {name: knob for name, knob in knobs.items() if name != "stains"}
 
 
 def _film(patient: Patient, placed: PlacedFilm) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from clinimm.config import ModelConfig
 from clinimm.nn.blocks import MaskedAttention
 from clinimm.nn.tokens import Tokens
 
-Kind = Literal["binary", "multiclass", "multilabel"]
+Kind = Literal["binary", "multiclass", "multilabel", "virtual_staining"]
 
 
 @dataclass(frozen=True)

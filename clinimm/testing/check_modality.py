@@ -206,9 +206,8 @@ def _check_network(modality: Modality, encoded: Encoded, config: ModalityConfig)
     _require(
         embedded.values.shape[1] == cells, f"embed gives {embedded.values.shape[1]} tokens for {cells} cells"
     )
-    _require(
-        output.values.shape == (1, cells, network.dim), f"forward gives shape {tuple(output.values.shape)}"
-    )
+    expected = (1, output.values.shape[1] if network.pools else cells, network.dim)
+    _require(output.values.shape == expected, f"forward gives shape {tuple(output.values.shape)}")
     _require(
         network.baseline(embedded).shape == embedded.values.shape, "baseline has another shape than embed"
     )
@@ -220,7 +219,8 @@ def _check_network(modality: Modality, encoded: Encoded, config: ModalityConfig)
         not bool(network.summarise(padded).isnan().any()), "the summary of a subject without tokens is NaN"
     )
     padded = network(padded)
-    _close(padded.values[:1, :cells], output.values, "padding changes the tokens")
+    _close(padded.values[0, padded.mask[0]], output.values[0, output.mask[0]], "padding changes the tokens")
+    _require(not bool(padded.mask[1:].any()), "a subject without tokens gets some")
     _require(not bool(padded.values[1:].isnan().any()), "a subject without tokens gives NaN")
 
 

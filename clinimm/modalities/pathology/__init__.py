@@ -15,5 +15,6 @@ MODALITY = Modality(
     encode=Lazy(f"{_HERE}.encoder", "encode", _EXTRA),
     fit=Lazy(f"{_HERE}.encoder", "fit", _EXTRA),
     build_encoder=Lazy(f"{_HERE}.encoder", "build_encoder", _EXTRA),
+    tensorise=Lazy(f"{_HERE}.encoder", "tensorise", _EXTRA),
     locate=Lazy(f"{_HERE}.explain", "locate", _EXTRA),
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,15 @@ from clinimm.modalities.dicom_values import (
     zone_of,
 )
 from clinimm.modalities.pathology.slide import Slide, SlideInfo
+from clinimm.modalities.pathology.stain_name import USUAL, block_of, stain_of, stain_of_dicom
+from clinimm.modalities.pathology.synthetic import is_synthetic
+from clinimm.modalities.synthetic import flags_of, read_dicom_marks
 from clinimm.modality import Fact, Identity, Scan, rules_of
 
 if TYPE_CHECKING:
     from clinimm.sources.base import Source, SourceFile
 
 _EXTENSIONS = (".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".bif", ".vms")
-_CODE = "SLIDE//HE"
 _CATEGORY = "SM"
 #: A slide is more than one encoder tile wide; smaller pictures are thumbnails and photographs.
 _SHORTEST_SIDE = 256
@@ -75,17 +77,19 @@ def scan(source: Source, file: SourceFile) -> Scan:
     check_size(file, rules.max_file_mib)
     path = source.local_path(file.path)
     if not file.path.lower().endswith(_EXTENSIONS):
-        return _scan_dicom(source, path, zone)
+        return _scan_dicom(source, path, zone, file.path)
+    made = flags_of(is_synthetic(path), rules.allow_synthetic_images)
     identifier = patient_of(file.path)
     with Slide(path) as slide:
         info = slide.info
     _check_pixels(info)
     who = Identity(keys=((None, identifier),))
-    fact = _fact(info, who, scanned_at(info.properties, zone), source.site, _instance(info))
+    named = Named(stain_of(file.path), block_of(file.path), made)
+    fact = _fact(info, who, scanned_at(info.properties, zone), source.site, _instance(info), named)
     return Scan(identities=(who,), facts=(fact,))
 
 
-def _scan_dicom(source: Source, path: Path, zone: tzinfo) -> Scan:
+def _scan_dicom(source: Source, path: Path, zone: tzinfo, name: str) -> Scan:
     """One fact for the finest level of a DICOM slide; its other files belong to the same slide."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         header = read_header(data)
@@ -95,10 +99,19 @@ def _scan_dicom(source: Source, path: Path, zone: tzinfo) -> Scan:
         who = identity(header)
         time = _dicom_time(header, zone)
         instance = object_uid(header)
+        made = flags_of(read_dicom_marks(header), rules_of(source).allow_synthetic_images)
     with Slide(path) as slide:
         info = slide.info
     _check_pixels(info)
-    return Scan(identities=(who,), facts=(_fact(info, who, time, source.site, instance),))
+    named = Named(_dicom_stain(path) or stain_of(name), block_of(name), made)
+    return Scan(identities=(who,), facts=(_fact(info, who, time, source.site, instance, named),))
+
+
+def _dicom_stain(path: Path) -> str | None:
+    import pydicom
+
+    wanted = ["SpecimenDescriptionSequence"]
+    return stain_of_dicom(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted))
 
 
 def _other_part(header: DicomHeader) -> str | None:
@@ -121,8 +134,24 @@ def _dicom_time(header: DicomHeader, zone: tzinfo) -> datetime:
     return acquired.astimezone(UTC) if acquired else available_at(header, zone)
 
 
-def _fact(info: SlideInfo, who: Identity, time: datetime, site: str | None, instance: str | None) -> Fact:
-    flags = []
+@dataclass(frozen=True)
+class Named:
+    """What a slide's name or header says of its making; None where it does not.
+
+    Attributes:
+        stain, block: how it was stained, and of which block it was cut.
+        flags: ``synthetic`` where it says that it was generated.
+    """
+
+    stain: str | None
+    block: str | None
+    flags: tuple[str, ...] = ()
+
+
+def _fact(
+    info: SlideInfo, who: Identity, time: datetime, site: str | None, instance: str | None, named: Named
+) -> Fact:
+    flags = list(named.flags)
     if info.mpp_um is None:
         flags.append("no_resolution")
     if time > datetime.now(UTC) + _FUTURE:
@@ -130,11 +159,11 @@ def _fact(info: SlideInfo, who: Identity, time: datetime, site: str | None, inst
     return Fact(
         patient=who.keys[0],
         time=time,
-        code=_CODE,
+        code=f"SLIDE//{named.stain or USUAL}",
         modality="pathology",
         category=_CATEGORY,
         flags=tuple(flags),
-        attributes=_attributes(info, site),
+        attributes=_attributes(info, site, named),
         instance=instance,
         is_file=True,
     )
@@ -228,7 +257,7 @@ def _check_pixels(info: SlideInfo) -> None:
         )
 
 
-def _attributes(info: SlideInfo, site: str | None) -> dict[str, Any]:
+def _attributes(info: SlideInfo, site: str | None, named: Named) -> dict[str, Any]:
     model = next((info.properties[name] for name in _DEVICES if info.properties.get(name)), None)
     found = {
         "site": info.properties.get("dicom.InstitutionName") or site,
@@ -238,12 +267,13 @@ def _attributes(info: SlideInfo, site: str | None) -> dict[str, Any]:
         "objective_power": info.properties.get("openslide.objective-power"),
         "rows": info.height,
         "columns": info.width,
-        "levels": info.levels,
+        "levels": len(info.levels),
+        "block": named.block,
+        "stain_stated": named.stain is not None,
     }
     return {name: value for name, value in found.items() if value}
 
 
 def _instance(info: SlideInfo) -> str | None:
-    """OpenSlide's digest of the slide's coarsest level and properties, by which copies are found."""
-    quick = info.properties.get("openslide.quickhash-1")
-    return f"openslide:{hashlib.sha256(quick.encode()).hexdigest()}" if quick else None
+    """A digest of the slide's coarsest level, by which copies are found."""
+    return f"slide:{info.fingerprint}" if info.fingerprint else None

@@ -1,73 +1,64 @@
-"""A whole slide: pixels at a level, resolution, time. A thin layer over OpenSlide.
+"""A whole slide: its levels, its resolution, and pixels anywhere, from any of the formats that are read.
 
-Associated images (label, macro) are never read: a label is a photograph of the patient's name.
+Label, macro and thumbnail pictures are never read: a label is a photograph of the patient's name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-import openslide
-from PIL import Image as Pillow
+from jaxtyping import UInt8
 
 from clinimm.core.errors import InputRejected
+from clinimm.modalities.pathology.formats import open_pixels
+from clinimm.modalities.pathology.pixels import Box, Level, Rgb, SlideInfo, SlidePixels
+from clinimm.modalities.pathology.resample import resampled
+from clinimm.modalities.pathology.resolution import Resolution
 
-#: Coarser than this is not a scanner's resolution but a leftover of image editors (72 dpi = 353 µm).
-COARSEST_MPP_UM = 20.0
-#: Pixels that are read at once for a thumbnail: 64 MiB.
+__all__ = ["Box", "Level", "Rgb", "Slide", "SlideInfo", "open_slide"]
+
+#: Most that tiles which were used in part take, MiB.
+CACHE_MIB = 32.0
+#: Pixels of a level that are read at once for a thumbnail: 48 MiB as RGB.
 _BAND_PIXELS = 1 << 24
-_WHITE = (255, 255, 255)
+#: A level this much too coarse still serves: 4.003 for 4.
+_LEVEL_SLACK = 1.001
+#: A place whose size differs by less than this from the one asked for is taken as it is, pixels.
+_SAME_SIZE = 0.5
 _OPTION = "modalities.pathology.encoder.options.mpp_um"
-
-
-@dataclass(frozen=True)
-class SlideInfo:
-    """What a slide says about itself; sizes in level-0 pixels."""
-
-    width: int
-    height: int
-    levels: int
-    mpp_um: float | None
-    vendor: str
-    properties: Mapping[str, str]
 
 
 class Slide:
     """An open slide.
 
     Args:
-        path: the slide's file, or one file of a DICOM slide.
-        mpp_um: resolution, micrometres a pixel at level 0, of a slide that states none. A slide's
+        source: the slide's file, one file of a DICOM slide, or the folder that holds one; or pixels
+            that are open already (a slide on a server).
+        mpp_um: resolution of level 0, or micrometres a pixel, of a slide that states none. A slide's
             own resolution is preferred.
+        cache_mib: most that decoded tiles take which were used in part, MiB.
 
     Raises:
-        InputRejected: ``not-a-slide`` or ``cannot-open``.
+        InputRejected: ``not-a-slide``, ``cannot-open`` or the reason why the file is refused.
 
     >>> with Slide(Path("biopsy.svs")) as slide:  # doctest: +SKIP
-    ...     pixels = slide.read((0, 0, 512, 512), 256)
+    ...     pixels = slide.read_region(0, (0, 0, 512, 512))
     """
 
-    def __init__(self, path: Path, mpp_um: float | None = None) -> None:
-        try:
-            self._slide = openslide.OpenSlide(str(path))
-        except openslide.OpenSlideUnsupportedFormatError as error:
-            raise InputRejected(
-                "not-a-slide",
-                "OpenSlide knows no slide format in this file",
-                "convert it to a tiled pyramidal TIFF, or leave it out",
-            ) from error
-        except (openslide.OpenSlideError, OSError) as error:
-            raise _damaged() from error
-        self._fallback_mpp_um = mpp_um
-        with _refusing(_damaged("cannot-open")):
-            self.info = _info(self._slide)
+    def __init__(
+        self,
+        source: Path | SlidePixels,
+        mpp_um: Resolution | float | None = None,
+        cache_mib: float = CACHE_MIB,
+    ) -> None:
+        self._given = Resolution.of(mpp_um) if isinstance(mpp_um, float | int) else mpp_um
+        self._pixels = open_pixels(source, cache_mib) if isinstance(source, Path) else source
+        self.info = self._pixels.info
 
     def __enter__(self) -> Slide:
         return self
@@ -79,7 +70,7 @@ class Slide:
 
     def close(self) -> None:
         """Give the file back."""
-        self._slide.close()
+        self._pixels.close()
 
     @property
     def dimensions(self) -> tuple[int, int]:
@@ -87,13 +78,13 @@ class Slide:
         return self.info.width, self.info.height
 
     @property
-    def mpp_um(self) -> float:
-        """Micrometres a pixel at level 0.
+    def resolution(self) -> Resolution:
+        """Of level 0: the file's own, else the one that was given.
 
         Raises:
             InputRejected: ``no-resolution``, the file states none and none was given.
         """
-        found = self.info.mpp_um or self._fallback_mpp_um
+        found = self.info.resolution or self._given
         if found is None:
             raise InputRejected(
                 "no-resolution",
@@ -102,96 +93,92 @@ class Slide:
             )
         return found
 
-    def read(self, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    @property
+    def mpp_um(self) -> float:
+        """Micrometres a pixel at level 0, mean of both directions.
+
+        Raises:
+            InputRejected: ``no-resolution``.
+        """
+        return self.resolution.um_per_pixel
+
+    def level_for(self, downsample: float) -> int:
+        """The coarsest level that is still as fine as asked for; ``downsample`` in level-0 pixels."""
+        fits = [
+            index
+            for index, level in enumerate(self.info.levels)
+            if level.downsample <= max(1.0, downsample) * _LEVEL_SLACK
+        ]
+        return fits[-1]
+
+    def read_region(self, level: int, box: Box, pool: Executor | None = None) -> Rgb:
+        """Pixels of a level as they are stored, white outside the slide.
+
+        Args:
+            level: index into ``info.levels``.
+            box: ``(left, top, right, bottom)`` in that level's pixels.
+            pool: threads that decode the file's tiles side by side.
+
+        Raises:
+            InputRejected: ``cannot-read`` or ``truncated``, the pixel data are damaged.
+            ValueError: the box is empty.
+        """
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise ValueError(f"box {box} is empty; expected left < right and top < bottom")
+        return self._pixels.read(level, box, pool)
+
+    def read(self, box: Box, size: int) -> UInt8[np.ndarray, "size size 3"]:
         """The level-0 box ``(left, top, right, bottom)`` as (size, size, 3) uint8, antialiased.
 
         It is read from the coarsest level that is still finer than asked for. Outside the slide,
         and where a scanner left pixels out, it is white.
 
         Raises:
-            InputRejected: ``cannot-read``, the pixel data are damaged.
+            InputRejected: ``cannot-read`` or ``truncated``, the pixel data are damaged.
         """
         left, top, right, bottom = box
-        downsample = max((right - left) / size, (bottom - top) / size)
-        with _refusing(_damaged("cannot-read")):
-            level = self._slide.get_best_level_for_downsample(downsample * 1.001)
-            scale = self._slide.level_downsamples[level]
-            shape = (max(1, round((right - left) / scale)), max(1, round((bottom - top) / scale)))
-            tile = self._region((left, top), level, shape)
-        if tile.size != (size, size):
-            tile = tile.resize((size, size), Pillow.Resampling.BILINEAR)
-        return np.asarray(tile)
+        level = self.level_for(max((right - left) / size, (bottom - top) / size))
+        scale = self.info.levels[level].downsample
+        place = (left / scale, top / scale, right / scale, bottom / scale)
+        return self._at(level, place, size, size)
 
-    def thumbnail(self, longest: int) -> np.ndarray:
-        """The whole slide as (row, column, 3) uint8 with its longer side at most ``longest``.
+    def thumbnail(self, longest: int) -> Rgb:
+        """The whole slide with its longer side at most ``longest`` pixels, read band by band.
 
         Raises:
-            InputRejected: ``cannot-read``, the pixel data are damaged.
+            InputRejected: ``cannot-read`` or ``truncated``, the pixel data are damaged.
         """
         width, height = self.dimensions
         factor = min(1.0, longest / max(width, height))
-        shape = (max(1, round(width * factor)), max(1, round(height * factor)))
-        with _refusing(_damaged("cannot-read")):
-            level = self._slide.get_best_level_for_downsample(1 / factor * 1.001)
-            return np.asarray(self._banded(level, self._slide.level_dimensions[level], shape))
-
-    def _banded(self, level: int, source: tuple[int, int], shape: tuple[int, int]) -> Pillow.Image:
-        """A level shrunk band by band, so that a slide without a pyramid does not fill the memory."""
-        bands = max(1, math.ceil(source[0] * source[1] / _BAND_PIXELS))
-        canvas = Pillow.new("RGB", shape, _WHITE)
-        edges = [int(edge) for edge in np.linspace(0, shape[1], min(bands, shape[1]) + 1).round()]
-        scale = self._slide.level_downsamples[level]
+        columns, rows = max(1, round(width * factor)), max(1, round(height * factor))
+        level = self.level_for(1 / factor)
+        known = self.info.levels[level]
+        bands = min(rows, max(1, math.ceil(known.width * known.height / _BAND_PIXELS)))
+        edges = [round(rows * band / bands) for band in range(bands + 1)]
+        canvas = np.empty((rows, columns, 3), dtype=np.uint8)
         for start, stop in pairwise(edges):
-            first, last = (round(edge * source[1] / shape[1]) for edge in (start, stop))
-            band = self._region((0, round(first * scale)), level, (source[0], max(1, last - first)))
-            canvas.paste(band.resize((shape[0], stop - start), Pillow.Resampling.BILINEAR), (0, start))
+            place = (0.0, start * known.height / rows, float(known.width), stop * known.height / rows)
+            canvas[start:stop] = self._at(level, place, columns, stop - start)
         return canvas
 
-    def _region(self, location: tuple[int, int], level: int, shape: tuple[int, int]) -> Pillow.Image:
-        region = self._slide.read_region(location, level, shape)
-        opaque = Pillow.new("RGB", region.size, _WHITE)
-        opaque.paste(region, mask=region.getchannel("A"))
-        return opaque
+    def _at(self, level: int, place: tuple[float, float, float, float], width: int, height: int) -> Rgb:
+        """A place of a level at another size; as it is stored where the sizes are the same."""
+        left, top, right, bottom = place
+        if abs(right - left - width) < _SAME_SIZE and abs(bottom - top - height) < _SAME_SIZE:
+            x, y = round(left), round(top)
+            return self.read_region(level, (x, y, x + width, y + height))
+        return resampled(self, level, place, width, height)
 
 
-@contextmanager
-def _refusing(refusal: InputRejected) -> Iterator[None]:
-    """What OpenSlide and Pillow raise on a bad file, as ``refusal`` of that file.
+def open_slide(path: Path, resolution: Resolution | None = None, cache_mib: float = CACHE_MIB) -> Slide:
+    """Open a slide of any format that is read.
 
-    Once a read failed, OpenSlide fails in every later call on the slide, also in those that read
-    nothing; so each of them stands under this.
+    Args:
+        path: the slide's file, one file of a DICOM slide, or the folder that holds one.
+        resolution: of level 0, used only where the file states none.
+        cache_mib: most that decoded tiles take which were used in part, MiB.
+
+    Raises:
+        InputRejected: as ``Slide``.
     """
-    try:
-        yield
-    except (openslide.OpenSlideError, OSError) as error:
-        raise refusal from error
-
-
-def _info(slide: openslide.OpenSlide) -> SlideInfo:
-    width, height = slide.dimensions
-    properties = dict(slide.properties)
-    return SlideInfo(
-        width=width,
-        height=height,
-        levels=slide.level_count,
-        mpp_um=_stated_mpp(properties),
-        vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
-        properties=properties,
-    )
-
-
-def _stated_mpp(properties: Mapping[str, str]) -> float | None:
-    values = []
-    for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y):
-        try:
-            values.append(float(properties.get(name, "nan")))
-        except ValueError:
-            return None
-    mean = sum(values) / 2
-    return mean if math.isfinite(mean) and 0 < mean <= COARSEST_MPP_UM else None
-
-
-def _damaged(code: str = "cannot-open") -> InputRejected:
-    return InputRejected(
-        code, "the slide is damaged or incomplete", "scan or export the slide again, with all of its files"
-    )
+    return Slide(path, resolution, cache_mib)

@@ -30,6 +30,7 @@ from clinimm.modalities.dicom_values import (
 )
 from clinimm.modalities.radiology.checks import check_pixels
 from clinimm.modalities.radiology.geometry import Geometry, read_geometry
+from clinimm.modalities.synthetic import flags_of, read_dicom_marks
 from clinimm.modality import Fact, Identity, Scan, rules_of
 
 if TYPE_CHECKING:
@@ -83,17 +84,23 @@ def scan(source: Source, file: SourceFile) -> Scan:
     zone = zone_of(rules.timezone)
     check_size(file, rules.max_file_mib)
     if file.size < _MAPPED_BYTES:
-        who, fact = read_image_fact(source.read(file.path), zone, source.site)
+        who, fact = read_image_fact(
+            source.read(file.path), zone, source.site, synthetic=rules.allow_synthetic_images
+        )
         return Scan(identities=(who,), facts=(fact,))
     # Not closed by hand: arrays in the frames of a refusal may still point into it.
     with source.local_path(file.path).open("rb") as stream:
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    who, fact = read_image_fact(data, zone, source.site)
+    who, fact = read_image_fact(data, zone, source.site, synthetic=rules.allow_synthetic_images)
     return Scan(identities=(who,), facts=(fact,))
 
 
 def read_image_fact(
-    data: Buffer, zone: tzinfo = UTC, site: str | None = None, now: datetime | None = None
+    data: Buffer,
+    zone: tzinfo = UTC,
+    site: str | None = None,
+    now: datetime | None = None,
+    synthetic: bool = False,
 ) -> tuple[Identity, Fact]:
     """The patient and the fact of one DICOM image.
 
@@ -102,6 +109,7 @@ def read_image_fact(
         zone: where the scanner's clock stood, if the file does not say.
         site: site of the source, if the file names no institution.
         now: the present, for the flag ``study_in_future``.
+        synthetic: whether an image that says that it was generated is flagged instead of refused.
 
     Raises:
         InputRejected: the file is refused; ``code`` names the reason.
@@ -113,6 +121,7 @@ def read_image_fact(
     time = available_at(header, zone)
     age, age_flag = age_years(header.code(0x00101010))
     flags = [*geometry.flags, *check_pixels(header, geometry), *_header_flags(header)]
+    flags += flags_of(read_dicom_marks(header), synthetic)
     if age_flag:
         flags.append(age_flag)
     if time > (now or datetime.now(UTC)) + _FUTURE:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openslide
-import PIL
+import pydicom
 import pytest
 import tifffile
 
 from clinimm.core.errors import InputRejected
-from clinimm.modalities.pathology.slide import Slide
+from clinimm.modalities.pathology.slide import Slide, open_slide
+from tests.modalities.pathology.made_slides import textured, write_svs
 
 MakeSlide = Callable[..., Path]
 
@@ -72,16 +73,6 @@ def test_the_resolution_is_stated_given_or_an_error(make_slide: MakeSlide, tmp_p
             _ = slide.mpp_um
 
 
-def test_the_label_is_never_read(test_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: object) -> None:
-        raise AssertionError("an associated image was asked for")
-
-    monkeypatch.setattr(openslide.OpenSlide, "associated_images", property(forbidden))
-    with Slide(test_data / "slides" / "CMU-1-Small-Region.svs") as slide:
-        slide.thumbnail(256)
-        slide.read((0, 0, 224, 224), 224)
-
-
 def test_a_damaged_slide_is_refused_by_name(test_data: Path, tmp_path: Path) -> None:
     data = bytearray((test_data / "slides" / "CMU-1-Small-Region.svs").read_bytes())
     data[2000:600_000] = bytes(598_000)
@@ -91,34 +82,81 @@ def test_a_damaged_slide_is_refused_by_name(test_data: Path, tmp_path: Path) -> 
         slide.thumbnail(512)
 
 
-class _Broken:
-    """A slide whose handle is in OpenSlide's error state: every call fails."""
-
-    def __init__(self, error: Exception) -> None:
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        raise self._error
-
-
-@pytest.mark.parametrize("error", [openslide.OpenSlideError("x"), PIL.UnidentifiedImageError("x")])
-def test_whatever_the_library_raises_on_a_bad_slide_is_a_refusal(
-    make_slide: MakeSlide, tmp_path: Path, error: Exception
-) -> None:
-    slide = Slide(make_slide(tmp_path / "a.tif"))
-    slide.close()
-    slide._slide = _Broken(error)  # type: ignore[assignment]  # what OpenSlide is like after a failed read
-    for call in (lambda: slide.read((0, 0, 256, 256), 256), lambda: slide.thumbnail(64)):
-        with pytest.raises(InputRejected) as refusal:
-            call()
-        assert refusal.value.code == "cannot-read"
+def test_an_empty_box_and_a_missing_file_are_errors(make_slide: MakeSlide, tmp_path: Path) -> None:
+    with Slide(make_slide(tmp_path / "a.tif")) as slide, pytest.raises(ValueError, match="is empty"):
+        slide.read_region(0, (10, 10, 10, 20))
+    with pytest.raises(InputRejected, match="cannot-open"):
+        open_slide(tmp_path / "absent.svs")
+    (tmp_path / "empty.svs").write_bytes(b"")
+    with pytest.raises(InputRejected, match="empty-file"):
+        open_slide(tmp_path / "empty.svs")
 
 
-def test_a_slide_that_opens_and_cannot_be_described_is_a_refusal(
-    make_slide: MakeSlide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = make_slide(tmp_path / "a.tif")
-    monkeypatch.setattr(openslide, "OpenSlide", lambda name: _Broken(openslide.OpenSlideError("x")))
-    with pytest.raises(InputRejected) as refusal:
-        Slide(path)
-    assert refusal.value.code == "cannot-open"
+def test_the_level_is_the_coarsest_that_is_fine_enough(tmp_path: Path) -> None:
+    with Slide(write_svs(tmp_path / "a.svs", textured(1001, 803))) as slide:
+        assert [level.downsample for level in slide.info.levels] == [1.0, 2.0]
+        assert [slide.level_for(factor) for factor in (0.5, 1.0, 1.9, 2.0, 7.0)] == [0, 0, 0, 1, 1]
+
+
+def test_reads_agree_with_openslide_where_nothing_is_resampled(tmp_path: Path) -> None:
+    path = write_svs(tmp_path / "a.svs", textured(1000, 820))
+    with Slide(path) as slide, openslide.OpenSlide(path) as theirs:
+        for box, level, size in (((64, 32, 320, 288), 0, 256), ((128, 64, 640, 576), 1, 256)):
+            expected = np.asarray(theirs.read_region(box[:2], level, (size, size)))[..., :3]
+            assert np.array_equal(slide.read(box, size), expected)
+
+
+def test_every_slide_of_the_test_data_is_read_or_refused(test_data: Path) -> None:
+    outcomes = {}
+    for path in sorted((test_data / "slides").rglob("*")):
+        if path.is_file():
+            outcomes[path.name if path.suffix != ".dcm" else path.name[-6:]] = _outcome(path)
+    opened = {name: found for name, found in outcomes.items() if "." not in name or found == "read"}
+    assert opened["CMU-1-Small-Region.svs"] == opened["TCGA-CR-7395-01A-01-TS1.svs"] == "read"
+    assert opened["boxes.tiff"] == opened["openslide_small.svs"] == "read"
+    assert outcomes["multi-channel-z-series.ome.tif"] == "not-a-slide"
+    dicom = sorted(found for name, found in outcomes.items() if name.endswith(".dcm"))
+    assert dicom == ["not-a-slide"] * 3 + ["read"]
+    assert all(found == "read" for name, found in outcomes.items() if name.endswith(".png"))
+
+
+def test_whole_slide_samples_are_read_or_refused_and_equal_pydicom(test_data: Path, tmp_path: Path) -> None:
+    """Bare files of one series; each is its own slide here."""
+    codes = {}
+    for path in sorted((test_data / "samples" / "dicom" / "highdicom").glob("sm_image*.dcm")):
+        alone = tmp_path / path.stem
+        alone.mkdir()
+        shutil.copy(path, alone)
+        codes[path.stem] = _outcome(alone / path.name)
+        if codes[path.stem] == "read":
+            frames = pydicom.dcmread(path).pixel_array.reshape(5, 5, 10, 10, 3)
+            with Slide(alone) as slide:
+                found = slide.read_region(0, (0, 0, 50, 50))
+            assert np.array_equal(found, frames.transpose(0, 2, 1, 3, 4).reshape(50, 50, 3))
+    assert {name for name, code in codes.items() if code == "bit-depth"} == {
+        "sm_image_grayscale",
+        "sm_image_grayscale_reversed",
+    }
+    assert all(code == "read" for name, code in codes.items() if "grayscale" not in name) and len(codes) == 8
+
+
+def _outcome(path: Path) -> str:
+    try:
+        with Slide(path) as slide:
+            slide.thumbnail(64)
+    except InputRejected as refusal:
+        return refusal.code
+    return "read"
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
+def test_sample_slides_equal_openslide(test_data: Path, name: str) -> None:
+    path = test_data / "slides" / name
+    with Slide(path) as slide, openslide.OpenSlide(path) as theirs:
+        for level in range(theirs.level_count):
+            left, top = (side // 3 for side in theirs.level_dimensions[level])
+            scale = slide.info.levels[level].downsample
+            where = (round(left * scale), round(top * scale))
+            expected = np.asarray(theirs.read_region(where, level, (300, 300)))[..., :3]
+            found = slide.read_region(level, (left, top, left + 300, top + 300))
+            assert np.array_equal(found, expected) or level > 0  # OpenSlide rounds places on level 1

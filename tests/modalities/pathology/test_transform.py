@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.modalities.pathology.slide import Slide
-from clinimm.modalities.pathology.transform import box_means, choose, starts, tiles
+from clinimm.modalities.pathology.transform import box_means, choose, tiles
+from tests.modalities.pathology.made_slides import textured, write_svs
 
 MakeSlide = Callable[..., Path]
 
@@ -56,14 +56,21 @@ def test_a_slide_without_tissue_has_no_tiles(tmp_path: Path) -> None:
         assert tiles(slide) == []
 
 
-@given(length=st.integers(1, 5000), side=st.integers(1, 700))
-def test_tiles_do_not_overlap_and_stay_inside(length: int, side: int) -> None:
-    found = list(starts(length, side))
-    assert len(found) == max(1, length // side)
-    assert all(b - a == side for a, b in pairwise(found))
-    if length >= side:
-        assert found[0] >= 0 and found[-1] + side <= length
-        assert abs(found[0] - (length - found[-1] - side)) <= 1
+def test_tiles_are_cut_from_the_files_own_tiles_where_they_fit(tmp_path: Path) -> None:
+    path = write_svs(tmp_path / "a.svs", textured(1000, 820), tile=256)
+    with Slide(path) as slide:
+        found = tiles(slide, 0.5, 256, max_tiles=100)
+    assert found and all(tile.x % 256 == 0 and tile.y % 256 == 0 for tile in found)
+    with Slide(path) as slide:
+        assert any(tile.x % 256 for tile in tiles(slide, 0.5, 200, max_tiles=100))
+
+
+def test_a_tile_knows_its_place_in_micrometres(make_slide: MakeSlide, tmp_path: Path) -> None:
+    with Slide(make_slide(tmp_path / "a.tif", side=1024, mpp_um=0.25)) as slide:
+        found = tiles(slide, mpp_um=0.5, size=64)
+    for tile in found:
+        edges = (tile.x, tile.y, tile.x + tile.w, tile.y + tile.h)
+        assert tile.box_um == tuple(edge * 0.25 for edge in edges)
 
 
 @given(available=st.integers(0, 3000), wanted=st.integers(1, 200), seed=st.integers(0, 9))
@@ -81,7 +88,7 @@ def test_box_means_equal_slices(data: st.DataObject, rows: int, columns: int, se
     mask = np.random.default_rng(seed).random((rows, columns)) < 0.5
     x, y = data.draw(st.integers(0, columns - 1)), data.draw(st.integers(0, rows - 1))
     w, h = data.draw(st.integers(1, columns - x)), data.draw(st.integers(1, rows - y))
-    scaled = [(x * 8, y * 8, w * 8, h * 8)]
+    scaled = [(x * 8, y * 8, (x + w) * 8, (y + h) * 8)]
     (found,) = box_means(mask, scaled, (columns * 8, rows * 8))
     assert found == pytest.approx(mask[y : y + h, x : x + w].mean())
 

@@ -219,3 +219,11 @@ def test_every_sample_is_read_or_refused_by_name(test_data: Path) -> None:
     assert read >= 130
     assert refused["jpeg-12-bit"] == 3
     assert refused["not-an-image"] >= 30
+
+
+def test_an_image_that_says_it_was_generated_is_refused_unless_that_is_meant(make_dicom: MakeDicom) -> None:
+    made = make_dicom(SyntheticData="YES")
+    with pytest.raises(InputRejected, match="synthetic-image"):
+        read_image_fact(made)
+    assert "synthetic" in read_image_fact(made, synthetic=True)[1].flags
+    assert "synthetic" not in read_image_fact(make_dicom(SyntheticData="NO"))[1].flags

@@ -1,4 +1,4 @@
-"""Ed25519 signatures (RFC 8032): who vouches for a model, and that nothing changed since."""
+"""Ed25519 signatures (RFC 8032): who vouches for a model or an image, and that nothing changed since."""
 
 from __future__ import annotations
 
@@ -78,6 +78,24 @@ def check(content: bytes, signature: Signature, trusted_key: Path | None = None)
         trusted.verify(base64.b64decode(signature.value), content)
     except (InvalidSignature, ValueError) as error:
         raise IntegrityError("the manifest was changed after it was signed.") from error
+
+
+def is_whole(content: bytes, signature: Signature) -> bool:
+    """Whether ``content`` is what the key inside ``signature`` signed, whoever holds that key.
+
+    This tells a changed file from a file that a stranger signed; it vouches for nobody.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        raw = base64.b64decode(signature.public_key)
+        if signature.algorithm != ALGORITHM or key_id(raw) != signature.key_id:
+            return False
+        Ed25519PublicKey.from_public_bytes(raw).verify(base64.b64decode(signature.value), content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def key_id(public: bytes) -> str:

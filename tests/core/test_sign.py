@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from clinimm.core.errors import ConfigError, IntegrityError
-from clinimm.register.sign import check, sign, signing_folder
+from clinimm.core.sign import check, is_whole, sign, signing_folder
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,12 @@ def test_key_of_another_kind_is_refused(tmp_path: Path) -> None:
         sign(b"content", file)
     with pytest.raises(ConfigError, match="cannot be read"):
         sign(b"content", tmp_path / "absent")
+
+
+def test_stranger_s_signature_is_whole_and_a_changed_content_is_not(tmp_path: Path) -> None:
+    private, _ = _pair(tmp_path)
+    foreign = sign(b"content", private)
+    assert is_whole(b"content", foreign)
+    assert not is_whole(b"contend", foreign)
+    assert not is_whole(b"content", replace(foreign, key_id=sign(b"content").key_id))
+    assert not is_whole(b"content", replace(foreign, public_key="bm9uc2Vuc2U="))

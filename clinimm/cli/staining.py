@@ -1,0 +1,140 @@
+"""The verbs of virtual staining: stain one slide, and say where a picture comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from clinimm.cli.common import Overrides, Quiet, Run, find_run, find_subject, load_workspace
+
+if TYPE_CHECKING:
+    from clinimm.staining.provenance import Verdict
+    from clinimm.staining.stain_file import StainOutcome
+
+provenance = typer.Typer(help="Where a generated picture comes from.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this file's verbs."""
+    app.command()(stain)
+    app.add_typer(provenance, name="provenance")
+
+
+def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command line
+    run: Run,
+    slide: Annotated[
+        Path, typer.Argument(metavar="SLIDE", help="A slide file, or the folder of a DICOM slide.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="An .ome.tif; a folder for DICOM.")],
+    stain: Annotated[
+        str | None, typer.Option("--stain", metavar="NAME", help="Which stain, if the model makes several.")
+    ] = None,
+    resolution_um: Annotated[
+        float | None,
+        typer.Option(
+            "--resolution-um", metavar="X", min=0.01, max=100, help="µm a pixel of a slide that states none."
+        ),
+    ] = None,
+    form: Annotated[Literal["ome", "dicom"], typer.Option("--format", help="Format of the output.")] = "ome",
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="S", help="Whose record conditions the stain.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--restart", help="Go on where an interrupted call stopped.")
+    ] = True,
+    lossless: Annotated[bool, typer.Option("--lossless", help="Compress without loss.")] = False,
+    keep_identity: Annotated[
+        bool, typer.Option("--keep-identity", help="Carry over patient and study of a DICOM slide.")
+    ] = False,
+    allow_synthetic: Annotated[
+        bool, typer.Option("--allow-synthetic", help="Stain a slide that is itself generated.")
+    ] = False,
+    settings: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Stain a whole slide virtually; the result is marked as generated, and signed."""
+    from clinimm.progress import Progress
+    from clinimm.staining.stain_file import StainRequest, stain_file
+
+    folder = find_run(run, settings)
+    chosen = None if subject is None else find_subject(load_workspace(folder, settings), subject)
+    request = StainRequest(
+        run=folder,
+        slide=slide,
+        out=out,
+        stain=stain,
+        resolution_um=resolution_um,
+        form=form,
+        subject_id=chosen,
+        lossless=lossless,
+        restart=not resume,
+        keep_identity=keep_identity,
+        allow_synthetic=allow_synthetic,
+    )
+    for line in outcome_lines(out, stain_file(request, Progress(quiet))):
+        typer.echo(line)
+
+
+def outcome_lines(out: Path, outcome: StainOutcome) -> list[str]:
+    """What a person should know of a stained slide."""
+    stained = outcome.stained
+    base = stained.pyramid.levels[0]
+    refused = (
+        f"{stained.refused_share:.1%} refused (hatched grey)"
+        if outcome.judged
+        else "nothing could be refused"
+    )
+    return [
+        f"virtual {stained.settings.stain}: {out} ({base.width} x {base.height} pixels, "
+        f"{stained.um[0]:.3g} µm a pixel)",
+        f"  {stained.stained_share:.1%} stained, {stained.glass_share:.1%} glass, {refused}",
+        f"  signed: {outcome.manifest}",
+    ]
+
+
+@provenance.command()
+def verify(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, help="An OME-TIFF, a DICOM file, or its folder.")
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The signer's public key; default is your own."),
+    ] = None,
+) -> None:
+    """Say which model made a picture of what, and whether it is still what was signed.
+
+    Exits with 0 if it is intact and signed by a known key, 2 if it was altered, 3 if nobody vouches
+    for it.
+    """
+    from clinimm.staining.provenance import verify_file
+
+    verdict = verify_file(file, key)
+    for line in verdict_lines(file, verdict):
+        typer.echo(line)
+    if verdict.state.value:
+        raise typer.Exit(verdict.state.value)
+
+
+def verdict_lines(file: Path, verdict: Verdict) -> list[str]:
+    """A verdict in words."""
+    words = {"INTACT": "intact", "ALTERED": "ALTERED", "UNKNOWN": "not vouched for"}[verdict.state.name]
+    signed = f", signed by key {verdict.key_id}" if verdict.key_id else ""
+    lines = [f"{file}: {words}{signed}", *(f"  {one}" for one in verdict.findings)]
+    made = verdict.provenance
+    if made is None:
+        return lines
+    lines.append(
+        f"  generated: virtual {made.stain or 'stain of unknown name'}, by {made.generator or 'unknown'}"
+    )
+    lines.append(f"  model:     {made.model_digest or 'not stated'}")
+    lines.append(f"  source:    {made.source_digest or 'not stated'}")
+    if verdict.manifest is not None:
+        shares = verdict.manifest["shares"]
+        lines.append(
+            f"  shares:    {shares['stained']:.1%} stained, {shares['glass']:.1%} glass, "
+            f"{shares['refused']:.1%} refused"
+        )
+    return lines

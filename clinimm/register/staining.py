@@ -1,0 +1,74 @@
+"""The register stage of a staining run: signed manifest, tracking, and a version without a flavour.
+
+A stainer is registered as files (safetensors and JSON): it is run by ``clinimm stain``, which writes
+provenance, and by nothing that would not.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from clinimm.core.record import RunRecord, digest_file
+from clinimm.progress import Progress
+from clinimm.register.gate import decide
+from clinimm.register.manifest import MANIFEST_NAME, write_manifest
+from clinimm.register.mlflow import move_alias, track_files
+from clinimm.register.registration import ALIAS, Registration
+from clinimm.workspace import Workspace
+
+_JUDGED = ("predict/tiles.parquet", "cohort/cohort.parquet")
+
+
+def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
+    """Register the stainer of this run.
+
+    Raises:
+        AuditGateError: the audit is missing or judged other predictions.
+        MissingStageError: there is no stainer or no evaluation yet.
+    """
+    model = workspace.need("train", "model")
+    workspace.need("evaluate", "metrics.json")
+    audited = _audited(workspace)
+    decision = decide(
+        _audit(workspace), audited, {name: digest_file(workspace.need(*name.split("/"))) for name in _JUDGED}
+    )
+    manifest = write_manifest(workspace, _digest(model), None, workspace.config.register_.signing_key_file)
+    tracked = track_files(workspace, model)
+    if decision.candidate:
+        move_alias(workspace, tracked)
+    moved = f"alias {ALIAS} moved to it" if decision.candidate else f"alias {ALIAS} was not moved to it"
+    registration = Registration(
+        model_name=tracked.model_name,
+        version=tracked.version,
+        run_id=tracked.run_id,
+        tracking_uri=tracked.tracking_uri,
+        alias=ALIAS if decision.candidate else None,
+        reason=decision.reason,
+        sentence=f"{tracked.model_name} version {tracked.version}; {moved}: {decision.reason}.",
+        model_digest=manifest.model_digest,
+        manifest_digest=digest_file(workspace.root / "register" / MANIFEST_NAME),
+        key_id=manifest.key_id,
+        registered=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    registration.write(workspace.stage("register"))
+    progress.say(f"  {registration.sentence}")
+    return {"version": tracked.version, "alias": registration.alias or "not moved"}
+
+
+def _digest(model: Path) -> str:
+    from clinimm.staining.stainer import stainer_digest  # brings torch
+
+    return stainer_digest(model)
+
+
+def _audit(workspace: Workspace) -> dict[str, Any] | None:
+    path = workspace.root / "audit" / "audit.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _audited(workspace: Workspace) -> dict[str, str]:
+    record = RunRecord.read(workspace.root / "audit")
+    return {} if record is None else record.inputs

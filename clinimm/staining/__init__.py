@@ -1,0 +1,1 @@
+"""Virtual staining: pairs, registration, stainers, whole slides and the safety case."""

@@ -1,0 +1,242 @@
+"""Who made a virtual stain from what, signed, and whether a file is still what was signed.
+
+The manifest binds the pixels of every level, the source, the model, the settings and what was
+refused. It stands inside the file and, for people, beside it. A signature tells that nothing changed
+since; only a key that somebody vouches for tells who signed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from clinimm.core.errors import IntegrityError
+from clinimm.core.record import digest_bytes, write_text
+from clinimm.core.sign import Signature, check, is_whole, sign
+from clinimm.modalities.pathology.synthetic import is_synthetic
+from clinimm.modalities.synthetic import Provenance
+from clinimm.provenance import code_version
+from clinimm.staining.generated_file import FoundLevel, GeneratedFile, read_generated
+from clinimm.staining.label_mark import label_text
+from clinimm.staining.whole_slide import CELL_PIXELS, StainedSlide
+from clinimm.staining.write_ome import uncertainty_values
+
+__all__ = [
+    "Provenance",
+    "State",
+    "Verdict",
+    "is_synthetic",
+    "manifest_beside",
+    "signed_manifest",
+    "verify_file",
+    "write_beside",
+]
+
+SCHEMA = "clinimm.synthetic-manifest/1"
+
+
+class State(Enum):
+    """What is known of a file; the value is the exit code of ``clinimm provenance verify``."""
+
+    INTACT = 0
+    ALTERED = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``verify_file`` found.
+
+    Attributes:
+        state: intact and signed by a known key; altered; or nobody can say.
+        provenance: what the manifest, else the file's marks say of its making.
+        key_id: of the key that signed; None without a signature.
+        findings: sentences for people, the decisive ones first.
+        manifest: the signed body; None where there is none that is whole.
+    """
+
+    state: State
+    provenance: Provenance | None
+    key_id: str | None
+    findings: tuple[str, ...]
+    manifest: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a manifest says besides the pixels.
+
+    Attributes:
+        source_digest, model_digest: SHA-256.
+        source_synthetic: whether the source was generated itself.
+        patient: digests of the record that conditioned the stain and of what refuses.
+        made: UTC.
+    """
+
+    source_digest: str
+    model_digest: str
+    source_synthetic: bool
+    patient: Mapping[str, Any]
+    made: datetime
+
+    def provenance(self, stain: str) -> Provenance:
+        """The short form, which marks everything that is derived from the image."""
+        return Provenance(stain, self.model_digest, self.source_digest, f"clinimm {code_version()}")
+
+
+def signed_manifest(stained: StainedSlide, origin: Origin, key_file: Path | None = None) -> str:
+    """The manifest of a stained slide with its signature, as JSON.
+
+    Args:
+        stained: finished.
+        origin: what it was made of.
+        key_file: Ed25519 private key (PEM); None is this user's own.
+    """
+    pyramid = stained.pyramid
+    body = {
+        "schema": SCHEMA,
+        "synthetic": True,
+        "stain": stained.settings.stain,
+        "label": label_text(stained.settings.stain),
+        "made": origin.made.isoformat(timespec="seconds"),
+        "generator": f"clinimm {code_version()}",
+        "model": origin.model_digest,
+        "source": {"digest": origin.source_digest, "synthetic": origin.source_synthetic},
+        "patient": dict(origin.patient),
+        "settings": stained.settings.to_json(),
+        "micrometres_per_pixel": list(stained.um),
+        "levels": [
+            {"columns": one.width, "rows": one.height, "digest": pyramid.digest(one)}
+            for one in pyramid.levels
+        ],
+        "uncertainty": {
+            "cell_pixels": CELL_PIXELS,
+            "digest": digest_bytes(uncertainty_values(stained).astype("<u2").tobytes()),
+        },
+        "shares": {
+            "glass": round(stained.glass_share, 6),
+            "stained": round(stained.stained_share, 6),
+            "refused": round(stained.refused_share, 6),
+        },
+    }
+    signature = asdict(sign(_canonical(body), key_file))
+    return json.dumps({"manifest": body, "signature": signature}, sort_keys=True)
+
+
+def manifest_beside(path: Path) -> Path:
+    """Where the manifest of a file, or of a folder of DICOM files, lies beside it."""
+    return path.with_name(f"{path.name}.provenance.json")
+
+
+def write_beside(path: Path, manifest: str) -> Path:
+    """Write the manifest beside the file, laid out for reading."""
+    beside = manifest_beside(path)
+    write_text(beside, json.dumps(json.loads(manifest), indent=1, sort_keys=True) + "\n")
+    return beside
+
+
+def verify_file(path: Path, key: Path | None = None) -> Verdict:
+    """Check a generated file against its manifest, its marks and its label.
+
+    Args:
+        path: an OME-TIFF, a DICOM file of the slide, or the folder of its files.
+        key: the signer's public key (PEM); None is this user's own.
+
+    Raises:
+        InputRejected: it is neither TIFF nor DICOM, or is damaged.
+    """
+    found = read_generated(path)
+    said = is_synthetic(path)
+    text, disagreement = _manifest_text(path, found)
+    if text is None:
+        return _without_manifest(found, said)
+    read = _read(text)
+    if read is None:
+        return Verdict(State.ALTERED, said, None, ("the manifest is not what its signature was made for",))
+    body, signature = read
+    provenance = Provenance(
+        body["stain"], body["model"], body["source"]["digest"], body["generator"], _of(said)
+    )
+    problems = (*disagreement, *_problems(body, found))
+    stranger = _stranger(body, signature, key)
+    state = State.ALTERED if problems else State.UNKNOWN if stranger else State.INTACT
+    return Verdict(state, provenance, signature.key_id, (*problems, *stranger), body)
+
+
+def _manifest_text(path: Path, found: GeneratedFile) -> tuple[str | None, tuple[str, ...]]:
+    """The manifest, inside the file or beside it, and a sentence where the two are not the same."""
+    places = (manifest_beside(path), manifest_beside(path.parent))
+    beside = next((one.read_text(encoding="utf-8") for one in places if one.is_file()), None)
+    if found.manifest is None or beside is None:
+        lost = ("the manifest was removed from the file",) if beside is not None else ()
+        return beside if found.manifest is None else found.manifest, lost
+    same = _loaded(found.manifest) == _loaded(beside)
+    return found.manifest, () if same else ("the manifest beside the file is another one",)
+
+
+def _read(text: str) -> tuple[Mapping[str, Any], Signature] | None:
+    value = _loaded(text)
+    try:
+        body, signature = dict(value["manifest"]), Signature(**value["signature"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if body.get("schema") != SCHEMA or not is_whole(_canonical(body), signature):
+        return None
+    return body, signature
+
+
+def _problems(body: Mapping[str, Any], found: GeneratedFile) -> tuple[str, ...]:
+    """How the file differs from what was signed."""
+    signed = [FoundLevel(one["columns"], one["rows"], one["digest"]) for one in body["levels"]]
+    problems = []
+    if len(signed) != len(found.levels):
+        problems.append(f"{len(signed)} levels were signed and {len(found.levels)} are here")
+    for number, (expected, level) in enumerate(zip(signed, found.levels, strict=False)):
+        if expected != level:
+            problems.append(f"the pixels of level {number} were changed")
+    if found.uncertainty != body["uncertainty"]["digest"]:
+        problems.append("the uncertainty map was " + ("removed" if found.uncertainty is None else "changed"))
+    problems += [f"the mark was removed: {mark}" for mark in found.missing_marks]
+    if not found.labelled:
+        problems.append("the label is not in the pixels")
+    return tuple(problems)
+
+
+def _stranger(body: Mapping[str, Any], signature: Signature, key: Path | None) -> tuple[str, ...]:
+    try:
+        check(_canonical(body), signature, key)
+    except IntegrityError as error:
+        return (str(error),)
+    return ()
+
+
+def _without_manifest(found: GeneratedFile, said: Provenance | None) -> Verdict:
+    if said is not None:
+        words = "it is marked as generated, and there is no manifest: nobody vouches for it"
+        return Verdict(State.UNKNOWN, said, None, (words,))
+    if found.labelled:
+        words = (
+            "the label in the pixels says that it is a virtual stain, and every mark in the file was removed"
+        )
+        return Verdict(State.ALTERED, Provenance(marks=("label in the pixels",)), None, (words,))
+    return Verdict(State.UNKNOWN, None, None, ("nothing says that it was generated",))
+
+
+def _of(said: Provenance | None) -> tuple[str, ...]:
+    return said.marks if said else ()
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
