@@ -50,9 +50,9 @@ RESOLUTION_UM = 0.25
 SPECK_UM2 = 4.0
 GRID = tuple(
     replace(DEFAULT, local_share=share, offset=offset, seed_smooth_um=smooth, seed_distance_um=apart)
-    for share, offset, smooth, apart in product((0.3, 0.5, 0.7), (0.0, 0.02, 0.04), (0.8, 1.0), (2.0,))
+    for share, offset, smooth, apart in product((0.3, 0.5, 0.7), (0.0, 0.02, 0.04), (0.8,), (2.0,))
 )
-OTSU_GRID = tuple(product((5.0, 10.0, 20.0), (1.5, 2.0, 3.0)))
+OTSU_GRID = tuple(product((5.0, 10.0, 20.0), (2.0, 3.0)))
 _SAMPLE = 12_000
 Setting = TypeVar("Setting")
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from clinimm.simulate.misregister import Misregistration
 from clinimm.simulate.tissue import draw_tissue
@@ -31,7 +32,7 @@ from clinimm.simulate.tissue_plan import MARKERS, StainPlan, TissuePlan
 from clinimm.staining.coarse_search import Overview
 from clinimm.staining.deformation import IDENTITY, Affine
 from clinimm.staining.refine_linear import as_image, mutual_information, one_thread
-from clinimm.staining.register_gate import ErrorEstimate
+from clinimm.staining.register_gate import MAX_ERROR_UM, ErrorEstimate
 from clinimm.staining.register_pair import Registration, register
 from clinimm.staining.structure import fit_scale, structure
 
@@ -94,9 +95,26 @@ def draw(kind: str, seed: int, pixels: int) -> Scene:
     stain = StainPlan(marker, shared_nuclei=shared, move=move, seed=seed)
     tissue = draw_tissue(TissuePlan(pixels=pixels, um_per_pixel=UM, seed=seed, stains=(stain,)))
     section = tissue.sections[marker]
-    source, target = section.landmarks(40)
+    nuclei = np.stack([section.nuclei.column, section.nuclei.row], axis=-1).astype(float)
+    source, target = counterparts(nuclei, section.offset())
     image = fluorescence(section.labels, generator) if fluorescent else section.rgb
     return Scene(tissue.he, image, (source + 0.5) * UM, (target + 0.5) * UM)
+
+
+def counterparts(points: Points, offset: Float[np.ndarray, "2 row column"]) -> tuple[Points, Points]:
+    """Points (column, row) of the source that the target shows, and where; inverted on the pixel grid.
+
+    ``offset`` leads from each target pixel to its place in the source.
+    """
+    row, column = np.indices(offset.shape[1:])
+    place = np.stack([column + offset[0], row + offset[1]], axis=-1)
+    away, index = cKDTree(place.reshape(-1, 2)).query(points)
+    near = np.unravel_index(index, row.shape)
+    along = np.stack([np.gradient(place[..., axis])[::-1] for axis in (0, 1)])
+    slope = np.moveaxis(along[(slice(None), slice(None), *near)], -1, 0)
+    rest = np.linalg.solve(slope, (points - place[near])[..., None])[..., 0]
+    inside = away < 1
+    return points[inside], (np.stack(near[::-1], axis=-1) + rest)[inside]
 
 
 def fluorescence(labels: np.ndarray, generator: np.random.Generator) -> Image:
@@ -214,14 +232,15 @@ def show(kind: str, outcome: Outcome) -> dict[str, Any]:
     good = sum(
         code is not None and true <= 3.0 for code, true in zip(outcome.refused, outcome.true_p90, strict=True)
     )
-    print(f"  gate: {codes}; passed with true p90 > 3 µm: {bad}; refused with true p90 <= 3 µm: {good}")
+    passed = [code is None for code in outcome.refused]
+    bad = sum(one and true > MAX_ERROR_UM for one, true in zip(passed, outcome.true_p90, strict=True))
+    good = sum(not one and true <= MAX_ERROR_UM for one, true in zip(passed, outcome.true_p90, strict=True))
     print(
-        f"  windows judged: median {np.median(outcome.judged):.2f}, range {min(outcome.judged):.2f} to {max(outcome.judged):.2f}"
+        f"  gate: {codes}; passed though p90 at landmarks is above 3 µm: {bad}; refused though below: {good}"
     )
+    print("  windows judged: " + spread(outcome.judged))
     if own := [value for value in outcome.own_p90 if value is not None]:
-        print(
-            f"  own p90 estimate: median {np.median(own):.2f}, largest {max(own):.2f} µm; true p90 by pair: median {np.median(outcome.true_p90):.2f}, largest {max(outcome.true_p90):.2f} µm"
-        )
+        print(f"  p90 by own estimate, µm: {spread(own)}; by landmarks: {spread(outcome.true_p90)}")
     if outcome.seconds:
         print(f"  processor seconds a pair: median {np.median(outcome.seconds):.1f}")
     return {
@@ -233,6 +252,10 @@ def show(kind: str, outcome: Outcome) -> dict[str, Any]:
         "true_p90": outcome.true_p90,
         "own_p90": outcome.own_p90,
     }
+
+
+def spread(values: list[float]) -> str:
+    return f"median {np.median(values):.2f}, range {min(values):.2f} to {max(values):.2f} (n = {len(values)})"
 
 
 def real_pairs(data: Path) -> Iterator[tuple[str, Image, Image, float, str]]:

@@ -139,7 +139,7 @@ STAGES: tuple[Stage, ...] = (
             "register/registration.json",
         ),
         staining="clinimm.report.staining:run",
-        staining_reads=("encode/pairs/",),
+        staining_reads=("encode/pairs/", "train/fits/"),
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

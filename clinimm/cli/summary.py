@@ -24,6 +24,8 @@ def evaluation_lines(workspace: Workspace, brief: bool = False) -> list[str]:
     metrics = _read(workspace.root / "evaluate" / "metrics.json")
     if metrics is None:
         return []
+    if "stains" in metrics:  # a run for virtual staining: a verdict a stain
+        return [str(entry["verdict"]["sentence"]) for entry in metrics["stains"].values()]
     from clinimm.evaluate.stage import summary_lines
 
     lines = list(summary_lines(metrics))
@@ -36,7 +38,9 @@ def report_lines(workspace: Workspace) -> list[str]:
         "refusals": workspace.root / "ingest" / "refusals.parquet",
         "audit": workspace.root / "audit" / "audit.html",
         "model card": workspace.root / "report" / "model_card.html",
-        "patient reports": workspace.root / "report" / "index.html",
+        "stain reports" if workspace.config.staining else "patient reports": workspace.root
+        / "report"
+        / "index.html",
     }
     lines = [f"{name}: {path}" for name, path in documents.items() if path.exists()]
     registration = _read(workspace.root / "register" / "registration.json")

@@ -60,16 +60,23 @@ def track(workspace: Workspace) -> Tracked:
         return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), version)
 
 
-def track_files(workspace: Workspace, folder: Path) -> Tracked:
-    """Log the run and register a folder of files as a new version: a model that MLflow cannot run."""
+def track_files(workspace: Workspace, model: Path, *others: Path) -> Tracked:
+    """Log the run and register a folder of files as a new version: a model that MLflow cannot run.
+
+    Args:
+        workspace: the run.
+        model: folder of the model.
+        others: further folders to log.
+    """
     with _session(workspace) as client:
         import mlflow
 
         experiment = _experiment(client, workspace)
         with mlflow.start_run(experiment_id=experiment, run_name=workspace.config.name) as run:
             _log(workspace)
-            mlflow.log_artifacts(str(folder), folder.name)
-            source = mlflow.get_artifact_uri(folder.name)
+            for folder in (model, *others):
+                mlflow.log_artifacts(str(folder), folder.name)
+            source = mlflow.get_artifact_uri(model.name)
         _registered_name(client, model_name(workspace))
         made = client.create_model_version(model_name(workspace), source, run.info.run_id)
         return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), int(made.version))

@@ -7,6 +7,7 @@ provenance, and by nothing that would not.
 from __future__ import annotations
 
 import json
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from clinimm.register.gate import decide
 from clinimm.register.manifest import MANIFEST_NAME, write_manifest
 from clinimm.register.mlflow import move_alias, track_files
 from clinimm.register.registration import ALIAS, Registration
+from clinimm.report.staining import write_figures
 from clinimm.workspace import Workspace
 
 _JUDGED = ("predict/tiles.parquet", "cohort/cohort.parquet")
@@ -36,7 +38,11 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         _audit(workspace), audited, {name: digest_file(workspace.need(*name.split("/"))) for name in _JUDGED}
     )
     manifest = write_manifest(workspace, _digest(model), None, workspace.config.register_.signing_key_file)
-    tracked = track_files(workspace, model)
+    with tempfile.TemporaryDirectory(prefix="clinimm-figures-") as folder:
+        figures = Path(folder) / "figures"
+        figures.mkdir()
+        write_figures(workspace, figures)
+        tracked = track_files(workspace, model, figures)
     if decision.candidate:
         move_alias(workspace, tracked)
     moved = f"alias {ALIAS} moved to it" if decision.candidate else f"alias {ALIAS} was not moved to it"

@@ -119,9 +119,7 @@ class StainFacts:
         found = self.of(stain)["verdict"]
         tone, words = _VERDICTS.get(found["key"], ("unsure", str(found["key"])))
         points = list(found.get("warnings") or ())
-        if found["key"] == LEARNABLE and found.get("use"):
-            points.insert(0, f"Shown to follow the stain: {found['use']}.")
-        elif found.get("use"):
+        if found.get("use") and found["key"] != LEARNABLE:
             points.insert(0, f"What follows the stain as well, and is simpler: {found['use']}.")
         return Verdict(tone, f"{stain}: {words}", str(found["sentence"]), tuple(points))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from clinimm.report.words import percent
+from clinimm.report.words import number, percent
 
 #: What the classes mean where the page's stylesheet is not at hand; the light theme's colours.
 _STYLE = (
@@ -144,7 +144,9 @@ def methods_figure(
             ends_ = f'x1="{at(row["low"]):.1f}" x2="{at(row["high"]):.1f}" y1="{y:g}" y2="{y:g}"'
             parts.append(f'<line class="{line}" {ends_}/>')
         parts.append(f'<circle class="{dot}" cx="{at(row["value"]):.1f}" cy="{y:g}" r="5"/>')
-        parts.append(text(left + width + 64, y + 5, f"{row['value']:.2f}", "end", style="figure"))
+        parts.append(
+            text(left + width + 64, y + 5, number(row["value"], 2).replace("-", "−"), "end", style="figure")
+        )
     said = "; ".join(f"{name} {_spoken(row)}" for name, row in rows)
     return svg(left + width + 70, bottom + 24, f"{words}: {said}.", parts)
 

@@ -33,19 +33,12 @@ def region_numbers(result: Result, stain: str) -> tuple[list[dict[str, str]], st
     if not kept.any():
         return [], "Every tile is refused, so nothing is counted."
     images = {VIRTUAL: [made.rgb]} | ({} if made.plain is None else {PIXELS_ALONE: [made.plain]})
-    table = measure_stain([replace(pair, valid=kept)], stain, images).images.set_index("method")
-    rows = [
-        {
-            "title": title,
-            **{
-                method: ""
-                if method == REAL and name in _ALIKE
-                else _written(float(table.at[method, name]), how)
-                for method in (REAL, *images)
-            },
-        }
-        for name, (title, how) in _NUMBERS.items()
-    ]
+    table = measure_stain([replace(pair, valid=kept)], stain, images).images
+    measured = {str(row["method"]): row for row in table.to_dict("records")}
+    rows = []
+    for name, (title, how) in _NUMBERS.items():
+        shown = {method: _written(float(measured[method][name]), how) for method in (REAL, *images)}
+        rows.append({"title": title, **shown, **({REAL: ""} if name in _ALIKE else {})})
     return rows, ""
 
 

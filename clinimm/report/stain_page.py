@@ -104,7 +104,7 @@ def _figures(facts: StainFacts, stain: str) -> dict[str, Markup | None]:
                     for method in facts.methods(stain)
                     if method in lines[metric].cells
                 ],
-                facts.model,
+                _plain(facts.model),
                 facts.chance(metric),
                 lines[metric].title,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def write_figures(workspace: Workspace, folder: Path) -> list[Path]:
     facts = StainFacts(workspace)
     paths = []
     for name, figure in figures_of(facts).items():
-        paths.append(folder / f"{name}.svg")
+        paths.append(folder / f"{_file_name(name)}.svg")
         write_bytes(paths[-1], standalone(figure))
     results = _results(workspace)
     chosen = choose_regions(results, workspace.config.report.patients)
@@ -70,7 +71,7 @@ def write_figures(workspace: Workspace, folder: Path) -> list[Path]:
     most_error = error_scale(shown)
     for number, result in enumerate(shown, start=1):
         for stain in sorted(result.made):
-            paths.append(folder / f"region-{number}-{stain}.png")
+            paths.append(folder / f"region-{number}-{_file_name(stain)}.png")
             write_bytes(paths[-1], _strip(facts, result, stain, most_error, _STRIP))
     return paths
 
@@ -94,7 +95,7 @@ def _entry(
         "strips": [
             {
                 "stain": stain,
-                "names": _names(result, stain),
+                "names": (*_names(result, stain)[:-1], f"expected error, 0 to {100 * most_error:g}\u00a0%"),
                 "refused": int(result.tiles.loc[result.tiles["stain"] == stain, "refused"].sum()),
                 "tiles": int((result.tiles["stain"] == stain).sum()),
                 "uri": data_uri(_strip(facts, result, stain, most_error, _THUMBNAIL), "image/png"),
@@ -103,6 +104,15 @@ def _entry(
             for stain in sorted(result.made)
         ],
     }
+
+
+def _file_name(name: str) -> str:
+    """A name that any file system takes.
+
+    >>> _file_name("refusal-PD-L1 (22C3)")
+    'refusal-PD-L1_22C3_'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
 
 
 def _names(result: Result, stain: str) -> Sequence[str]:

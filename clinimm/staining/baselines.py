@@ -59,8 +59,8 @@ def fit_baselines(pairs: Sequence[StainPair]) -> dict[str, Baseline]:
     stains = sorted({stain for pair in pairs for stain in pair.targets})
     if not stains or not any(pair.valid.any() for pair in pairs):
         raise DataError(
-            f"Baselines need a training pair with a valid pixel; {len(pairs)} pairs were given, none of which "
-            "has one. Check the registration of the training pairs."
+            f"Baselines need a training pair with a valid pixel; {len(pairs)} pairs were given, none with "
+            "one. Check the registration of the training pairs."
         )
     return {
         COPY: Copy(tuple(stains)),

@@ -1,7 +1,8 @@
 """How alike a virtual and a real image look: PSNR, SSIM, and distances between sets of patches.
 
 Looking alike is not being right (see ``biology.py``); these figures are shown beside the biology,
-never instead of it. Only pixels where the pair is ``valid`` count.
+never instead of it. Only pixels where the pair is ``valid`` count. Features of patches come from
+``patch_features.py``, the only file of these that needs torch.
 
 Sources: Wang et al. 2004 (SSIM); Heusel et al. 2017 (FID); Binkowski et al. 2018 (KID). The features
 are those of EfficientNet-Lite0 with ImageNet weights, so FID and KID compare methods with each
@@ -11,7 +12,6 @@ other here, and not with figures that others made on Inception features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,15 +24,12 @@ from clinimm.staining.optical import Mask, Rgb
 
 Features = Float[np.ndarray, "patch feature"]
 
-#: Side of a patch: the network has a stride of 32.
-PATCH = 96
 _SIGMA, _TRUNCATE = 1.5, 3.5
 _RADIUS = int(_TRUNCATE * _SIGMA + 0.5)
 _K1, _K2 = 0.01, 0.03
 _PEAK = 255.0
 _FEWEST_IN_BLOCK = 10
 _FEWEST_BLOCKS = 4
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -80,36 +77,6 @@ def _ssim_map(real: np.ndarray, virtual: np.ndarray) -> Float[np.ndarray, "row c
     c_1, c_2 = (_K1 * _PEAK) ** 2, (_K2 * _PEAK) ** 2
     top = (2 * mean_1 * mean_2 + c_1) * (2 * covariance + c_2)
     return top / ((mean_1**2 + mean_2**2 + c_1) * (variance_1 + variance_2 + c_2))
-
-
-def cut_patches(images: Sequence[Rgb], valid: Sequence[Mask], patch: int = PATCH) -> list[Rgb]:
-    """Squares side by side of which every pixel is valid; none overlaps another."""
-    kept = []
-    for image, mask in zip(images, valid, strict=True):
-        for row in range(0, image.shape[0] - patch + 1, patch):
-            for column in range(0, image.shape[1] - patch + 1, patch):
-                place = (slice(row, row + patch), slice(column, column + patch))
-                if mask[place].all():
-                    kept.append(image[place])
-    return kept
-
-
-def patch_features(patches: Sequence[Rgb]) -> Features:
-    """Mean of EfficientNet-Lite0's last feature map over each patch, (patch, 1280) float64.
-
-    Raises:
-        MissingExtraError: the packages that carry the network are absent.
-    """
-    from clinimm.nn.image import load_image_encoder
-
-    if not patches:
-        return np.zeros((0, 0))
-    encoder = load_image_encoder(None, size=patches[0].shape[0])
-    parts = []
-    for start in range(0, len(patches), _AT_ONCE):
-        batch = np.stack(patches[start : start + _AT_ONCE]).transpose(0, 3, 1, 2).astype(np.float32) / 255
-        parts.append(encoder.features(batch).astype(np.float64).mean(axis=(2, 3)))
-    return np.concatenate(parts)
 
 
 def set_distance(real: Features, virtual: Features, seed: int = 0, level: float = LEVEL) -> SetDistance:

@@ -78,6 +78,7 @@ class LocalShifts:
         shifts_um: (window, 2) where the warped target shows it, relative to its place.
         judged: (window,) whether it was found better than in wrong places.
         correlation: (window,) at the best shift.
+        in_place: (window,) correlation without any shift.
         limit: the correlation that wrong places reach by chance.
     """
 
@@ -86,6 +87,7 @@ class LocalShifts:
     shifts_um: Float64[np.ndarray, "window 2"]
     judged: Bool[np.ndarray, " window"]
     correlation: Float64[np.ndarray, " window"]
+    in_place: Float64[np.ndarray, " window"]
     limit: float
 
     @property
@@ -235,14 +237,16 @@ def _judge(
 ) -> LocalShifts:
     own = [_match(window, place) for window, place in zip(windows, places, strict=True)]
     wrong = [
-        _match(windows[i], places[j])[0]
+        _match(windows[i], places[j]).correlation
         for i, j in _wrong_places(points_um, scale, np.random.default_rng(seed))
     ]
     limit = float(np.quantile(wrong, 1 - CHANCE)) if wrong else 1.0
-    correlation = np.array([match[0] for match in own])
-    shifts = np.array([match[1] for match in own]).reshape(-1, 2) * pixel_um
+    correlation = np.array([match.correlation for match in own], dtype=float)
+    in_place = np.array([match.in_place for match in own], dtype=float)
+    shifts = np.array([match.shift for match in own]).reshape(-1, 2) * pixel_um
     within = np.abs(shifts).max(axis=-1, initial=0) < scale.reach_um - pixel_um
-    return LocalShifts(scale, points_um, shifts, (correlation > limit) & within, correlation, limit)
+    judged = (correlation > limit) & within
+    return LocalShifts(scale, points_um, shifts, judged, correlation, in_place, limit)
 
 
 def _wrong_places(
@@ -258,16 +262,25 @@ def _wrong_places(
     return pairs
 
 
-def _match(window: np.ndarray, place: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The best correlation and its shift (x, y) in pixels, to a fraction of a pixel by a parabola."""
+@dataclass(frozen=True)
+class _Match:
+    """Where a window is seen: best correlation, that without a shift, and the shift (x, y) in pixels."""
+
+    correlation: float
+    in_place: float
+    shift: tuple[float, float]
+
+
+def _match(window: np.ndarray, place: np.ndarray) -> _Match:
+    """The best shift of a window, to a fraction of a pixel by a parabola."""
     from skimage.feature import match_template
 
     surface = match_template(place, window)
     row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    middle = [(side - 1) / 2 for side in surface.shape]
-    down = row + _vertex(surface[:, column], int(row))
-    right = column + _vertex(surface[row], int(column))
-    return float(surface[row, column]), (float(right - middle[1]), float(down - middle[0]))
+    middle = surface.shape[0] // 2, surface.shape[1] // 2
+    down = row + _vertex(surface[:, column], int(row)) - middle[0]
+    right = column + _vertex(surface[row], int(column)) - middle[1]
+    return _Match(float(surface[row, column]), float(surface[middle]), (float(right), float(down)))
 
 
 def _vertex(values: np.ndarray, index: int) -> float:

@@ -4,7 +4,7 @@ At each scale the shifts of windows that could be judged are fitted by a smoothi
 (SciPy). How stiff it is, cross-validation says: where the windows do not support a bend, the fit is an
 affine correction, and where they contradict each other, nothing is done. The spline is made stiffer
 until nothing folds. Windows that disagree with all around them are left out. What was fitted is judged
-on the other half of the windows, and kept only where they come closer.
+on the other half of the windows, and kept only where they look more alike than before.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _ROUNDS = 2
 #: Fewer judged windows do not make a field.
 _FEWEST = 8
 _LEAST_SHARE = 0.25
-#: Share of the windows that may be judged no more after a fit.
-_LOST_SHARE = 0.05
+#: Gain in the mean correlation of left-out windows that a fit has to bring.
+_LEAST_GAIN = 0.002
+#: Of the fits that foretell about as well as the best, the stiffest is taken.
+_ABOUT_AS_WELL = 1.05
 _STIFFNESS = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e4)
 _FOLDS = 5
 
@@ -56,7 +58,7 @@ def refine_smooth(
             if fitted is None:
                 break
             now = local_shifts(at_scale, fitted, scale, odd, seed)
-            if not _closer(left_out, now):
+            if not _agrees_better(left_out, now):
                 break
             found, left_out = fitted, now
     return found
@@ -108,7 +110,8 @@ def _best_stiffness(points: Points, values: Points, seed: int) -> float:
             if (fold == left).any() and (fold != left).sum() >= 4
         ]
         losses.append(float(np.median(np.concatenate(misses))) if misses else np.inf)
-    return _STIFFNESS[int(np.argmin(losses))]
+    good = np.flatnonzero(np.array(losses) <= _ABOUT_AS_WELL * min(losses))
+    return _STIFFNESS[int(good[-1])]
 
 
 def _consistent(points: Points, values: Points, neighbours: int = 6) -> tuple[Points, Points]:
@@ -122,7 +125,6 @@ def _consistent(points: Points, values: Points, neighbours: int = 6) -> tuple[Po
     return points[keep], values[keep]
 
 
-def _closer(before: LocalShifts, after: LocalShifts) -> bool:
-    """Whether windows that were not fitted come closer, and about as many of them can be judged."""
-    closer = after.percentile_um(50) < 0.98 * before.percentile_um(50)
-    return bool(closer and after.judged_share >= before.judged_share - _LOST_SHARE)
+def _agrees_better(before: LocalShifts, after: LocalShifts) -> bool:
+    """Whether windows that were not fitted look more alike in their places, judged or not."""
+    return after.windows > 0 and bool(after.in_place.mean() > before.in_place.mean() + _LEAST_GAIN)

@@ -88,7 +88,9 @@ def fit_thresholds(scores: Sequence[TileScores], share: float) -> Thresholds:
 
     From the largest score seen, one reason after the other is lowered by one tile, in turn, for as
     long as all reasons together stay within the share. Where the share is less than one tile, each
-    threshold is the largest score seen.
+    threshold is the largest score seen. Tiles of one subject resemble each other, so with few tuning
+    subjects more of other people's tiles are refused than the share: at 0.05 and seven subjects
+    about 0.15 (``benchmarks/stain_safety.py``).
 
     Args:
         scores: of tuning tiles.

@@ -154,7 +154,7 @@ def train_stain_member(
         for step in range(first, min(first + config.check_every, config.steps)):
             crops = _draw(data.training, config, subjects, random, trainee.objective.paired)
             losses.append(_step(trainee, crops, data.context, optimiser, step / config.steps))
-            _update_average(average, trainee)
+            _update_average(average, trainee, step)
             next(steps, None)
         if not np.isfinite(losses).all():
             raise ModelError(
@@ -358,9 +358,11 @@ def _schedule(done: float) -> float:
     return float(_FLOOR + (1 - _FLOOR) * 0.5 * (1 + np.cos(angle)))
 
 
-def _update_average(average: Weights, trainee: Trainee) -> None:
+def _update_average(average: Weights, trainee: Trainee, step: int) -> None:
+    """The running average; young ones forget their start sooner."""
+    past = min(_AVERAGE, (1 + step) / (10 + step))
     for name, value in trainee.state_dict().items():
         if value.is_floating_point():
-            average[name].lerp_(value, 1 - _AVERAGE)
+            average[name].lerp_(value, 1 - past)
         else:
             average[name].copy_(value)

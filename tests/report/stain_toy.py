@@ -174,6 +174,7 @@ def _safety(results: list) -> dict[str, object]:
                 wrong.reshape(-1, 3)[::17].astype(np.float32),
             )
         )
+    reasons = tiles.loc[tiles["refused"], "reasons"].value_counts()
     errors = ErrorMap((0.0, 1.0), (0.0, 1.0), ((0.5, 0.9), (0.9, 2.5)), 5, 1000)
     curve = refusal_curve(
         tiles["risk"].to_numpy(), tiles["error"].to_numpy(), list(tiles["subject_id"]), draws=50
@@ -181,7 +182,7 @@ def _safety(results: list) -> dict[str, object]:
     return {
         "tiles": len(tiles),
         "refused_tiles": int(tiles["refused"].sum()),
-        "reasons": {"hallucination": 8, "outside,uncertain": 1},
+        "reasons": {str(key): int(value) for key, value in reasons.items()},
         "reliability": reliability(samples, errors).to_json(),
         "refusal_curve": curve.to_json(),
     }

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from scipy.spatial import cKDTree
 
 from clinimm.simulate.misregister import Misregistration
 from clinimm.simulate.tissue import draw_tissue
@@ -36,8 +37,29 @@ def toy(
     plan = TissuePlan(pixels=pixels, um_per_pixel=UM, seed=seed, stains=(StainPlan("KI67", move=move),))
     tissue = draw_tissue(plan)
     section = tissue.sections["KI67"]
-    source, target = section.landmarks(40)
+    nuclei = np.stack([section.nuclei.column, section.nuclei.row], axis=-1).astype(float)
+    source, target = counterparts(nuclei, section.offset())
     return Toy(tissue.he, section.rgb, (source + 0.5) * UM, (target + 0.5) * UM)
+
+
+def counterparts(
+    points: Float[np.ndarray, "point 2"], offset: Float[np.ndarray, "2 row column"]
+) -> tuple[Float[np.ndarray, "point 2"], Float[np.ndarray, "point 2"]]:
+    """Points (column, row) of the source that the target shows, and where; by inversion on the pixel grid.
+
+    ``offset`` leads from each target pixel to its place in the source.
+    """
+    row, column = np.indices(offset.shape[1:])
+    place = np.stack([column + offset[0], row + offset[1]], axis=-1)
+    away, index = cKDTree(place.reshape(-1, 2)).query(points)
+    near = np.unravel_index(index, row.shape)
+    along = np.stack(
+        [np.gradient(place[..., axis])[::-1] for axis in (0, 1)]
+    )  # (x or y, by x or y, row, column)
+    slope = np.moveaxis(np.array(along)[(slice(None), slice(None), *near)], -1, 0)
+    rest = np.linalg.solve(slope, (points - place[near])[..., None])[..., 0]
+    inside = away < 1
+    return points[inside], (np.stack(near[::-1], axis=-1) + rest)[inside]
 
 
 def as_fluorescence(rgb: UInt8[np.ndarray, "row column 3"]) -> UInt8[np.ndarray, "row column 3"]:

@@ -86,15 +86,3 @@ def test_kernel_distance_is_unbiased_and_sees_a_difference() -> None:
     few = metrics.kernel_distance(GENERATOR.normal(size=(12, 4)), GENERATOR.normal(size=(12, 4)))
     assert math.isnan(few.low)
     assert "12 patches" in few.reason
-
-
-def test_patches_are_whole_and_their_features_tell_images_apart() -> None:
-    valid = EVERYWHERE.copy()
-    valid[150, 10] = False
-    patches = metrics.cut_patches([REAL], [valid], 64)
-    assert len(patches) == 4
-    assert all(patch.shape == (64, 64, 3) for patch in patches)
-    assert len(metrics.cut_patches([REAL], [~valid], 64)) == 0
-    features = metrics.patch_features([*patches, np.zeros_like(patches[0])])
-    assert features.shape == (5, 1280)
-    assert np.abs(features[0] - features[4]).max() > 0.1

@@ -22,7 +22,7 @@ def test_never_more_tuning_tiles_than_the_share_are_refused(count: int, share: f
     scores = _scores(count, seed)
     found = fit_thresholds(scores, share)
     refused = sum(bool(found.reasons(one)) for one in scores)
-    assert refused == found.refused <= share * count
+    assert refused == found.refused <= share * count + 1e-9
 
 
 def test_the_share_is_used_up() -> None:

@@ -137,4 +137,6 @@ def _percent(share: float) -> str:
 def _outline(mask: Mask) -> Mask:
     from scipy import ndimage
 
-    return mask & ~ndimage.binary_erosion(mask, border_value=1)
+    # Holes of a pixel or two are closed first: outlined one by one they would hide the tissue.
+    whole = ndimage.binary_closing(mask, iterations=2) | mask
+    return mask & ~ndimage.binary_erosion(whole, border_value=1)

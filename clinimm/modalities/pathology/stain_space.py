@@ -37,7 +37,7 @@ def optical_density(rgb: Pixels, white: Float[np.ndarray, "3"] = WHITE) -> Densi
     >>> optical_density(np.array([[245, 24, 245]], np.uint8)).round(2).tolist()
     [[0.0, 1.01, 0.0]]
     """
-    table = -np.log10(np.maximum(np.arange(256.0), 1)[:, None] / white)  # (level, channel)
+    table = np.log10(white / np.maximum(np.arange(256.0), 1)[:, None])  # (level, channel)
     return np.stack([table[rgb[..., channel], channel] for channel in range(3)], axis=-1)
 
 

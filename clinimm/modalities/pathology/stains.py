@@ -47,7 +47,7 @@ _MOST_PIXELS = 20_000
 #: levels Macenko's extremes are 9 degrees apart and Vahadane's factors 5.
 _LEAST_ANGLE_DEGREES = {"macenko": 11.0, "vahadane": 6.5}
 _LEAST_STRENGTH = 0.03
-_FIT_UM, _FIT_TILE, _FIT_TILES = 1.0, 128, 64
+_FIT_UM, _FIT_TILE, _FIT_TILES = 1.0, 64, 160
 _THUMBNAIL = 1024
 _LEAST_GLASS = 0.005
 _VECTORS = {"macenko": macenko_vectors, "vahadane": vahadane_vectors}

@@ -125,7 +125,7 @@ class Flow(Generator):
         if self.reader is not None:
             maps[-1] = self.reader(bottom, context)
         features = self.decoder(maps, stain)
-        added, log_scale = self.heads(features)
+        added, log_scale = self.heads(features, image)
         return Painted(self.start(image, stain) + added, log_scale, bottom), features
 
     def pull(self, span: Span) -> Span:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 #: 1, r, g, b, and their six products.
 TERMS = 10
-_RIDGE = 1e-4  # share of a pixel's weight that holds the products near zero
+_RIDGE = 1e-5  # variance below which a term of the polynomial says nothing
 _SMALLEST_VARIANCE = 1e-5
 
 
@@ -45,12 +45,18 @@ class ColourStart(nn.Module):
     def fit_pairs(
         self, stain: int, source: Float[Tensor, "pixel 3"], target: Float[Tensor, "pixel 3"]
     ) -> None:
-        """Least squares over registered pixels (with a touch of ridge on the products)."""
-        design = torch.stack(_terms(*source.double().unbind(1)), dim=1)
-        gram = design.T @ design
-        gram += _RIDGE * len(design) * torch.diag(torch.tensor([0.0] * 4 + [1.0] * 6, dtype=torch.float64))
-        solved = torch.linalg.lstsq(gram, design.T @ target.double()).solution
-        self.coefficients[stain] = solved.T.float()
+        """Least squares over registered pixels, with a touch of ridge.
+
+        Images of few colours do not determine all terms; the ridge makes the answer one, and the same
+        on every run.
+        """
+        design = torch.stack(_terms(*source.double().unbind(1))[1:], dim=1)
+        mean, target_mean = design.mean(0), target.double().mean(0)
+        centred = design - mean
+        gram = centred.T @ centred / len(design)
+        gram += _RIDGE * torch.eye(TERMS - 1, dtype=torch.float64)
+        slopes = torch.linalg.solve(gram, centred.T @ (target.double() - target_mean) / len(design))
+        self.coefficients[stain] = torch.cat([(target_mean - mean @ slopes)[None], slopes]).T.float()
 
     @torch.no_grad()
     def fit_unpaired(

@@ -73,7 +73,12 @@ class Decoder(nn.Module):
 
 
 class Heads(nn.Module):
-    """Features at the finest level -> colours and the log of their expected error.
+    """Features at the finest level -> what is added to the start, and the log of its expected error.
+
+    What is added has two parts: a colour a pixel, and a change of the source's own colours that holds
+    for a cell of ``fold`` pixels a side (a local linear map, as in Gharbi et al., "Deep bilateral
+    learning", 2017). The second keeps edges as sharp as the source has them, though the network
+    works at a coarser grid.
 
     The error's head reads the features without a gradient: learning how wrong the colours are must
     not change the colours.
@@ -83,17 +88,26 @@ class Heads(nn.Module):
         super().__init__()
         self.fold = fold
         self.colour = constant_convolution(width, 3 * fold**2, 0.0)
+        self.change = constant_convolution(width, 9, 0.0)
         self.scale = nn.Sequential(
             nn.Conv2d(width, width, 1),
             nn.ReLU(inplace=True),
             constant_convolution(width, fold**2, _FIRST_LOG_SCALE),
         )
 
-    def forward(self, features: Float[Tensor, "batch width row column"]) -> tuple[Tensor, Tensor]:
-        """(batch, 3, ...) and (batch, 1, ...), ``fold`` times as many rows and columns."""
+    def forward(
+        self,
+        features: Float[Tensor, "batch width cell_row cell_column"],
+        image: Float[Tensor, "batch 3 row column"],
+    ) -> tuple[Tensor, Tensor]:
+        """(batch, 3, row, column) to add, and (batch, 1, row, column)."""
         colour, scale = self.colour(features), self.scale(features.detach())
+        change = self.change(features)
         if self.fold > 1:
             colour, scale = F.pixel_shuffle(colour, self.fold), F.pixel_shuffle(scale, self.fold)
+            change = F.interpolate(change, scale_factor=self.fold, mode="nearest")
+        for channel in range(3):
+            colour = colour + change[:, 3 * channel : 3 * channel + 3] * image[:, channel, None]
         return colour, bounded_log_scale(scale)
 
 
@@ -125,7 +139,7 @@ class UNet(Generator):
         features = maps[-1]
         if self.reader is not None:
             maps[-1] = self.reader(features, context)
-        added, log_scale = self.heads(self.decoder(maps, stain))
+        added, log_scale = self.heads(self.decoder(maps, stain), image)
         return Painted(self.start(image, stain) + added, log_scale, features)
 
     def pull(self, span: Span) -> Span:

@@ -83,7 +83,7 @@ class VAE(Generator):
         bottom = features + self.latent(latent)
         if self.reader is not None:
             bottom = self.reader(bottom, context)
-        added, log_scale = self.heads(self.decoder([*maps[:-1], bottom], stain))
+        added, log_scale = self.heads(self.decoder([*maps[:-1], bottom], stain), image)
         return Painted(self.start(image, stain) + added, log_scale, features)
 
     def pull(self, span: Span) -> Span:

@@ -18,11 +18,13 @@ from clinimm.staining.agreement import Figure
 from clinimm.staining.baselines import Baseline, fit_baselines
 from clinimm.staining.biology import Measured, measure_stain
 from clinimm.staining.calibrate_stain import ErrorMap, PixelErrors, reliability
-from clinimm.staining.image_metrics import SetDistance, cut_patches, patch_features, set_distance
+from clinimm.staining.image_metrics import SetDistance, set_distance
 from clinimm.staining.pair_store import PairStore
+from clinimm.staining.patch_features import cut_patches, patch_features
 from clinimm.staining.prediction_store import Result, Results, Rgb
 from clinimm.staining.refusal import refusal_curve
 from clinimm.staining.stages.encode import PAIRS, staining_of
+from clinimm.staining.stages.predict import PLANTED
 from clinimm.staining.stages.train import FUSED, load_safety
 from clinimm.staining.table import join_tables, metrics_of, result_table, score
 from clinimm.staining.verdict import StainVerdict, evidence_of, judge_stain
@@ -34,6 +36,8 @@ METRICS, TABLE = "metrics.json", "table.parquet"
 #: The twin of the model that sees pixels alone.
 PIXELS_ALONE = "pixels alone"
 _PIXELS_A_REGION = 20_000
+#: What is kept of ``predict/planted.json``: AUROC of each score, and the share that is refused.
+_PLANTED = ("planted", "outside", "outside_refused", "refused", "tiles")
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,13 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         for stain in progress.track(stains, "stains", len(stains))
     }
     folder = workspace.stage("evaluate")
+    planted = json.loads(workspace.need("predict", PLANTED).read_text(encoding="utf-8"))
     write_parquet(folder / TABLE, join_tables([one.table for one in judged.values()]))
     metrics = {
         "format": FORMAT,
         "run": config.name,
         "model": model,
-        "stains": {stain: _as_json(one) for stain, one in judged.items()},
+        "stains": {stain: _as_json(one, planted.get(stain, {})) for stain, one in judged.items()},
     }
     write_text(
         folder / METRICS, json.dumps(_finite(metrics), indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -211,7 +216,7 @@ def _registration_error(results: Sequence[Result]) -> float | None:
     return float(np.median(errors)) if errors else None
 
 
-def _as_json(judged: Judged) -> dict[str, Any]:
+def _as_json(judged: Judged, planted: Mapping[str, Any]) -> dict[str, Any]:
     evidence = judged.verdict.evidence
     return {
         "verdict": {
@@ -225,7 +230,7 @@ def _as_json(judged: Judged) -> dict[str, Any]:
         "regions": int(judged.measured.images["pair"].nunique()),
         "registration_error_um": evidence.registration_error_um,
         "record_adds": {name: asdict(figure) for name, figure in judged.ablation},
-        "safety": judged.safety,
+        "safety": {**judged.safety, "planted": {name: planted[name] for name in _PLANTED if name in planted}},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +13,24 @@ import pandas as pd
 import torch
 
 from clinimm.core.errors import MissingStageError
+from clinimm.core.record import write_text
 from clinimm.progress import Progress
 from clinimm.staining.pair_store import PairStore
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.prediction_store import Made, ResultWriter
 from clinimm.staining.runner import runner
 from clinimm.staining.safety import SafetyCase
+from clinimm.staining.safety_evidence import judge_safety
 from clinimm.staining.stages.encode import PAIRS
 from clinimm.staining.stages.train import FUSED, PLAIN, load_context, load_safety
 from clinimm.staining.stainer import Stainer
 from clinimm.staining.tile_examples import Run, tile_examples
 from clinimm.tables import Fit, load_cohort
 from clinimm.workspace import Workspace
+
+#: What the safety case made of regions into which something was planted.
+PLANTED = "planted.json"
+_MOST_PLANTED = 6
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
@@ -42,11 +49,29 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
             made, tiles = models.stain(pair)
             writer.add(pair.subject_id, place, fit.name, made, tiles)
     tiles = writer.finish()
+    _plant(workspace, store, cohort.fits[0], progress)
     return {
         "regions": int(tiles["file"].nunique()),
         "tiles": len(tiles),
         "refused_tiles": int(tiles["refused"].sum()),
     }
+
+
+def _plant(workspace: Workspace, store: PairStore, fit: Fit, progress: Progress) -> None:
+    """Plant nuclei and artefacts into some held-out regions, and keep what the safety case says of them."""
+    pairs = [pair for _, pair in _held_out(store, fit)]
+    chosen = np.random.default_rng(workspace.config.seed).permutation(len(pairs))[:_MOST_PLANTED]
+    models = _Models(workspace, fit)
+    progress.say(f"  planting artefacts and nuclei into {len(chosen)} held-out regions")
+    found = judge_safety(
+        models.safety,
+        models.run,
+        models.stainer.stride,
+        [pairs[index] for index in sorted(chosen)],
+        seed=workspace.config.seed,
+    )
+    content = {stain: evidence.to_json() for stain, evidence in found.items()}
+    write_text(workspace.stage("predict") / PLANTED, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def _held_out(store: PairStore, fit: Fit) -> Iterator[tuple[int, StainPair]]:

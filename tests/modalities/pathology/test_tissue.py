@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clinimm.modalities.pathology.tissue import otsu, tissue_mask
+from clinimm.modalities.pathology.tissue import NEAR_BLACK, NEAR_WHITE, otsu, pen_mask, tissue_mask
 
 _COLOURS = {
     "eosin": ((225, 140, 180), True),
@@ -55,6 +55,18 @@ def test_otsu_equals_brute_force(low: float, gap: float, share: float, seed: int
 
     best = min(within(threshold) for threshold in np.linspace(0.01, 0.99, 99))
     assert within(otsu(values)) <= best * 1.02 + 1e-6
+
+
+@given(seed=st.integers(0, 999), spread=st.integers(1, 255), base=st.integers(0, 255))
+def test_the_tabulated_mask_is_the_formula_pixel_by_pixel(seed: int, spread: int, base: int) -> None:
+    rng = np.random.default_rng(seed)
+    rgb = np.clip(base + rng.integers(-spread, spread + 1, (12, 9, 3)), 0, 255).astype(np.uint8)
+    pixels = rgb.astype(int)
+    brightest, darkest = pixels.max(-1), pixels.min(-1)
+    saturation = (brightest - darkest) / np.maximum(brightest, 1)
+    threshold = np.clip(otsu(saturation), 0.05, 0.20)
+    expected = (saturation > threshold) & (darkest < NEAR_WHITE) & (brightest > NEAR_BLACK)
+    np.testing.assert_array_equal(tissue_mask(rgb), expected & ~pen_mask(rgb))
 
 
 def test_fixtures(test_data: Path) -> None:

@@ -65,6 +65,9 @@ def test_every_stain_has_a_verdict_and_stands_beside_the_baselines(finished: Wor
         assert entry["verdict"]["key"] in {"learnable", "not_learnable", "cannot_tell"}
         assert entry["record_adds"]  # the ablation: with the record against pixels alone
         assert entry["safety"]["reliability"]
+        planted = entry["safety"]["planted"]
+        assert set(planted["planted"]) == {"pasted", "erased"}
+        assert planted["outside"]["noise"]["value"] > 0.9  # noise is no tissue
     table = pd.read_parquet(finished.root / "evaluate" / "table.parquet")
     assert {"unet", "copy", "mean_colour", "quadratic", "deconvolution"} <= set(table["method"])
 
@@ -105,4 +108,5 @@ def test_explanation_adds_up(finished: Workspace) -> None:
 
 
 def test_a_second_run_skips_every_stage(finished: Workspace) -> None:
-    assert all(outcome.skipped for outcome in run_pipeline(finished.config, progress=QUIET))
+    again = run_pipeline(finished.config, progress=QUIET)
+    assert [outcome.stage for outcome in again if not outcome.skipped] == []
