@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Install what tests need from Debian: a browser, a font, a DICOM validator. Never a reason to fail.
+# Install what tests need from Debian: a browser, a font, a DICOM validator, a PACS. Never a reason to fail.
 set -euo pipefail
 
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v fc-list >/dev/null && fc-list | grep -q DejaVu || [[ -d /usr/share/fonts/truetype/dejavu ]] || missing+=(fonts-dejavu-core)
 command -v dciodvfy >/dev/null || missing+=(dicom3tools)
+command -v Orthanc >/dev/null || missing+=(orthanc orthanc-dicomweb)
 if ((${#missing[@]} == 0)); then
   exit 0
 fi
