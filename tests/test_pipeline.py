@@ -81,7 +81,7 @@ def kitchen(monkeypatch: pytest.MonkeyPatch) -> Kitchen:
     for module in (stages, pipeline):
         monkeypatch.setattr(module, "STAGES", TABLE)
     monkeypatch.setattr(stages, "STAGE_NAMES", tuple(stage.name for stage in TABLE))
-    monkeypatch.setattr(perform, "_entry", lambda stage: works[stage.name])
+    monkeypatch.setattr(perform, "_entry", lambda stage, workspace: works[stage.name])
     return cook
 
 

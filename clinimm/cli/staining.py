@@ -51,6 +51,9 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
     allow_synthetic: Annotated[
         bool, typer.Option("--allow-synthetic", help="Stain a slide that is itself generated.")
     ] = False,
+    despite_verdict: Annotated[
+        bool, typer.Option("--despite-verdict", help="Make a stain that is not known to be learnable.")
+    ] = False,
     settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
@@ -72,6 +75,7 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
         restart=not resume,
         keep_identity=keep_identity,
         allow_synthetic=allow_synthetic,
+        despite_verdict=despite_verdict,
     )
     for line in outcome_lines(out, stain_file(request, Progress(quiet))):
         typer.echo(line)

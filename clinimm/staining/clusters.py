@@ -34,7 +34,12 @@ def figure_json(figure: Figure) -> dict[str, Any]:
 
 
 def cluster_figure(
-    statistic: Statistic, subjects: Sequence[str], unit: str = "", seed: int = 0, draws: int = DRAWS
+    statistic: Statistic,
+    subjects: Sequence[str],
+    unit: str = "",
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
 ) -> Figure:
     """A statistic of weighted rows with its interval over subjects; the figure's n is subjects.
 
@@ -47,6 +52,7 @@ def cluster_figure(
         unit: what the number is counted in.
         seed: of the resamples.
         draws: how many resamples.
+        level: confidence level.
     """
     names, member = np.unique(np.asarray(subjects, dtype=str), return_inverse=True)
     count, rows = len(names), len(member)
@@ -61,7 +67,7 @@ def cluster_figure(
     kept = resampled[~np.isnan(resampled)]
     if len(kept) < (1 - _MOST_LOST) * draws:
         return unknown(count, "more than one resample in twenty has no value", unit, value)
-    low, high = _bca(kept, value, without_one[~np.isnan(without_one)], LEVEL)
+    low, high = _bca(kept, value, without_one[~np.isnan(without_one)], level)
     return Figure(value, low, high, count, unit)
 
 

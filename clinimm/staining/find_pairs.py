@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from clinimm.cohort.rules import names
@@ -39,8 +40,9 @@ def find_pairs(
 ) -> tuple[list[SlidePair], int]:
     """The pairs of every cohort subject, in order of subject and block.
 
-    The source must have been visible at the index time (law 1), and a target lies in the label's
-    window after it. Slides belong together when they state the same block; where the targets of a
+    A source must say which stain it shows: one that is taken for the usual stain may be the target
+    itself, scanned again. It must have been visible at the index time (law 1), and a target lies in
+    the label's window after it. Slides belong together when they state the same block; where the targets of a
     subject state none, its latest source slide is taken.
 
     Args:
@@ -53,7 +55,8 @@ def find_pairs(
         The pairs, and how many target slides found no source.
     """
     slides = visible(events, cohort, spec, "pathology")
-    sources = _blocks(slides[(slides["code"] == f"SLIDE//{source}").to_numpy(dtype=bool)])
+    named = (slides["code"] == f"SLIDE//{source}").to_numpy(dtype=bool) & _stated(slides)
+    sources = _blocks(slides[named])
     targets = _targets(events, cohort, spec)
     found: dict[tuple[str, str], SlidePair] = {}
     alone = 0
@@ -95,8 +98,16 @@ def _targets(events: pd.DataFrame, cohort: pd.DataFrame, spec: CohortSpec) -> pd
     return table.assign(block=_block(table)).sort_values(["subject_id", "stain", "time"], kind="stable")
 
 
+def _stated(slides: pd.DataFrame) -> np.ndarray:
+    """Where a slide says which stain it shows."""
+    return np.array(
+        [bool(_attributes(text).get("stain_stated")) for text in slides["attributes"]], dtype=bool
+    )
+
+
 def _block(slides: pd.DataFrame) -> list[str]:
-    return [
-        str(json.loads(text).get("block") or "-") if isinstance(text, str) else "-"
-        for text in slides["attributes"]
-    ]
+    return [str(_attributes(text).get("block") or "-") for text in slides["attributes"]]
+
+
+def _attributes(text: object) -> dict[str, object]:
+    return dict(json.loads(text)) if isinstance(text, str) else {}

@@ -87,6 +87,11 @@ class ResultWriter:
         self._rows.append({"subject_id": subject_id, "fit": fit, "place": place, "file": file})
         self._tiles.append(tiles.assign(file=file, subject_id=subject_id, fit=fit))
 
+    @property
+    def regions(self) -> int:
+        """How many regions were added."""
+        return len(self._rows)
+
     def finish(self) -> pd.DataFrame:
         """Write the tables; gives that of the tiles."""
         tiles = pd.concat(self._tiles, ignore_index=True)

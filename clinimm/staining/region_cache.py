@@ -17,7 +17,7 @@ from clinimm.staining.pair_store import Region
 from clinimm.staining.pairs import StainPair
 
 #: Raise when the same slides would give other regions: old entries are then misses.
-VERSION = 1
+VERSION = 2
 _SETTINGS = ("resolution_um", "regions", "region_pixels", "largest_error_um", "allow_synthetic_input",
              "register_pairs")  # fmt: skip
 _NOTE = "note"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clinimm.core.errors import ConfigError, InputRejected, MissingStageError
+from clinimm.core.errors import ConfigError, InputRejected, MissingStageError, ModelError
 from clinimm.corpus import Corpus
 from clinimm.lock import locked
 from clinimm.modalities.pathology.resolution import Resolution
@@ -27,10 +27,12 @@ from clinimm.staining.run_block import Context, folded
 from clinimm.staining.safety import SafetyCase
 from clinimm.staining.slide_grid import grid_of
 from clinimm.staining.stainer import STAINER_FILES, Stainer
+from clinimm.staining.verdict import LEARNABLE
 from clinimm.staining.whole_slide import Patient, SlideSource, StainedSlide, StainSettings, stain_slide
 
 SAFETY_NAME = "safety.json"
 #: Where a run may keep its stainer, in the order in which they are looked at.
+_METRICS = "evaluate/metrics.json"
 _PLACES = ("train/model", "train/stainer", ".")
 _EXTENSIONS = (".ome.tif", ".ome.tiff")
 
@@ -51,6 +53,7 @@ class StainRequest:
         restart: throw away what an interrupted call left.
         keep_identity: carry over patient and study attributes of a DICOM source.
         allow_synthetic: stain a slide that is itself marked as generated.
+        despite_verdict: make a stain that the run did not find to be learnable.
         key_file: Ed25519 private key (PEM); None is this user's own.
     """
 
@@ -65,6 +68,7 @@ class StainRequest:
     restart: bool = False
     keep_identity: bool = False
     allow_synthetic: bool = False
+    despite_verdict: bool = False
     key_file: Path | None = None
 
     @property
@@ -97,12 +101,16 @@ def stain_file(request: StainRequest, progress: Progress = QUIET) -> StainOutcom
         ConfigError: an option is wrong, or unfinished work belongs to something else.
         InputRejected: the slide is refused, for instance because it is itself generated.
         MissingStageError: the run has no stainer yet.
+        ModelError: the run did not find the stain to be learnable.
         BusyError: another process stains into the same file.
     """
     _check(request)
     folder = find_stainer(request.run)
     stainer = Stainer.from_pretrained(folder)
     stain = _chosen(stainer, request.stain)
+    _check_verdict(request, stain, progress)
+    if stainer.spec.context is not None and request.subject_id is None:
+        progress.say("  no --subject: the model reads records, and stains as for a patient without one")
     generated = _check_source(request)
     work = request.out.with_name(f".{request.out.name}.unfinished")
     with locked(work):
@@ -179,6 +187,26 @@ def _check_source(request: StainRequest) -> bool:
             "give the slide that it was made from; --allow-synthetic stains it all the same",
         )
     return found is not None
+
+
+def _check_verdict(request: StainRequest, stain: str, progress: Progress) -> None:
+    """Refuse a stain that the run itself did not find to be learnable.
+
+    Raises:
+        ModelError: the verdict is another, and ``despite_verdict`` was not asked for.
+    """
+    path = request.run / _METRICS
+    if not path.is_file():
+        progress.say("  this run was never evaluated: nobody knows whether the stain can be learned")
+        return
+    entry = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(stain, {})
+    verdict = entry.get("verdict", {})
+    if verdict.get("key") == LEARNABLE:
+        return
+    sentence = str(verdict.get("sentence", f"{stain} was not measured in this run."))
+    if not request.despite_verdict:
+        raise ModelError(f"{sentence} Nothing is stained; --despite-verdict does it all the same.")
+    progress.say(f"  despite the verdict: {sentence}")
 
 
 def _chosen(stainer: Stainer, stain: str | None) -> str:

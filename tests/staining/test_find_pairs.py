@@ -14,7 +14,9 @@ INDEX = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SPEC = Path(__file__).parents[2] / "pipelines" / "cohorts" / "virtual_staining.yaml"
 
 
-def _slide(subject: str, stain: str, days: float, digest: str, block: str | None = "A1") -> dict[str, object]:
+def _slide(
+    subject: str, stain: str, days: float, digest: str, block: str | None = "A1", stated: bool = True
+) -> dict[str, object]:
     row: dict[str, object] = dict.fromkeys(EVENT_COLUMNS)
     return row | {
         "subject_id": subject,
@@ -24,7 +26,7 @@ def _slide(subject: str, stain: str, days: float, digest: str, block: str | None
         "category": "SM",
         "uri": f"sealed:{digest}",
         "digest": digest,
-        "attributes": json.dumps({"block": block} if block else {}),
+        "attributes": json.dumps({"stain_stated": stated} | ({"block": block} if block else {})),
     }
 
 
@@ -78,3 +80,9 @@ def test_slides_without_a_block_are_paired_where_there_is_no_doubt() -> None:
         _slide("a", "KI67", 1, "ki", None),
     )
     assert (two, alone) == ([], 1)
+
+
+def test_a_source_that_does_not_say_its_stain_is_no_source() -> None:
+    """It may be the target itself, scanned again under another name."""
+    pairs, alone = _found(_slide("a", "HE", 0, "he", stated=False), _slide("a", "KI67", 1, "ki"))
+    assert (pairs, alone) == ([], 1)

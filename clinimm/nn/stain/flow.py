@@ -74,7 +74,8 @@ class PathEnd(nn.Module):
             features: of the U-Net at each position.
         """
         folded = F.pixel_unshuffle(point / NOISE, self.fold) if self.fold > 1 else point / NOISE
-        embedded = self.time(self.embed_time(time * _TIME_UNITS, self.width))
+        waves = self.embed_time(time * _TIME_UNITS, self.width).to(point.dtype)
+        embedded = self.time(waves)
         x = self.join(torch.cat([folded, features], dim=1))
         for block in self.blocks:
             x = block(x, embedded)
@@ -108,7 +109,8 @@ class Flow(Generator):
         if origin is None:
             origin = torch.zeros(len(image), 2, dtype=torch.int64, device=image.device)
         rows, columns = image.shape[2:]
-        point = NOISE * place_noise(origin, 3, rows, columns, self.settings.noise_seed)
+        noise = place_noise(origin, 3, rows, columns, self.settings.noise_seed)
+        point = NOISE * noise.to(mean.colour.dtype)
         steps = self.settings.sampler_steps
         for step in range(steps):
             time = torch.full((len(image),), step / steps, device=image.device)

@@ -2,7 +2,8 @@
 
 A stain has no threshold of a policy yet. The rules are few and stand here: every stain must be
 learnable, and no group may have a larger error or more refused tissue than everybody else, shown by
-an interval that excludes zero.
+an interval that excludes zero at a level that allows for the number of comparisons (Bonferroni). Where
+groups are too small to be compared, the audit cannot decide.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PASSED, BROKEN, UNDECIDED = 0, 1, 2
 _ATTRIBUTES = ("sex", "age_band", "race", "ethnicity", "site_id")
 _MEASURES = {"error": "mean absolute colour error of a tile", "refused": "share of tiles refused"}
 _FEWEST = 5
+_ALPHA = 0.05
+_DRAWS = 4_000
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
@@ -62,7 +65,8 @@ def audit_groups(tiles: pd.DataFrame, cohort: pd.DataFrame, seed: int = 0) -> li
     """
     known = [name for name in _ATTRIBUTES if name in cohort]
     table = tiles.merge(cohort[["subject_id", *known]], on="subject_id", how="left")
-    rows = []
+    rows: list[dict[str, Any]] = []
+    comparisons = _comparisons(table, known)
     for stain, own in table.groupby("stain", sort=True):
         for attribute in known:
             for group in sorted(own[attribute].dropna().astype(str).unique()):
@@ -70,12 +74,24 @@ def audit_groups(tiles: pd.DataFrame, cohort: pd.DataFrame, seed: int = 0) -> li
                 for measure in _MEASURES:
                     rows.append(
                         {"stain": str(stain), "attribute": attribute, "group": group, "measure": measure}
-                        | _compared(own, member, measure, seed)
+                        | _compared(own, member, measure, seed, 1 - _ALPHA / max(1, comparisons))
                     )
     return rows
 
 
-def _compared(tiles: pd.DataFrame, member: np.ndarray, measure: str, seed: int) -> dict[str, Any]:
+def _comparisons(table: pd.DataFrame, attributes: list[str]) -> int:
+    """How many groups can be compared, over all stains and measures."""
+    people = table.drop_duplicates("subject_id")
+    judged = 0
+    for attribute in attributes:
+        counts = people[attribute].dropna().astype(str).value_counts()
+        judged += int(((counts >= _FEWEST) & (len(people) - counts >= _FEWEST)).sum())
+    return judged * table["stain"].nunique() * len(_MEASURES)
+
+
+def _compared(
+    tiles: pd.DataFrame, member: np.ndarray, measure: str, seed: int, level: float
+) -> dict[str, Any]:
     value = tiles[measure].to_numpy(float)
     kept = np.isfinite(value)
     subjects = tiles["subject_id"].astype(str).to_numpy()
@@ -92,7 +108,7 @@ def _compared(tiles: pd.DataFrame, member: np.ndarray, measure: str, seed: int) 
         ]
         return np.asarray(sides[0] - sides[1])
 
-    against = cluster_figure(difference, list(subjects[kept]), "", seed)
+    against = cluster_figure(difference, list(subjects[kept]), "", seed, _DRAWS, level)
     return found | {"value": _plain(asdict(own)), "difference": _plain(asdict(against))}
 
 
@@ -109,6 +125,16 @@ def _findings(metrics: dict[str, Any], rows: list[dict[str, Any]]) -> list[dict[
                 "sentence": entry["verdict"]["sentence"],
             }
         )
+    if not metrics["stains"]:
+        found.append(
+            {"rule": "learnable", "stain": "", "verdict": "broken", "sentence": "There is no stain."}
+        )
+    unjudged = sorted({r["attribute"] for r in rows} - {r["attribute"] for r in rows if r["difference"]})
+    if unjudged or not rows:
+        sentence = (
+            f"Groups by {', '.join(unjudged) or 'anything'} are too small to be compared (n < {_FEWEST})."
+        )
+        found.append({"rule": "groups", "stain": "", "verdict": "undecided", "sentence": sentence})
     for row in rows:
         difference = row["difference"]
         if difference and difference["low"] is not None and difference["low"] > 0:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clinimm.core.errors import MissingStageError
+from clinimm.core.errors import DataError, MissingStageError
 from clinimm.core.record import write_text
 from clinimm.progress import Progress
 from clinimm.staining.pair_store import PairStore
@@ -38,6 +38,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
 
     Raises:
         MissingStageError: a fold was not trained.
+        DataError: nobody who is held out has a pair.
     """
     cohort = load_cohort(workspace)
     store = PairStore(workspace.root / "encode" / PAIRS)
@@ -48,6 +49,11 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         for place, pair in _held_out(store, fit):
             made, tiles = models.stain(pair)
             writer.add(pair.subject_id, place, fit.name, made, tiles)
+    if not writer.regions:
+        raise DataError(
+            "no held-out subject has a registered pair of slides: hold out more subjects in the cohort file, "
+            "or see encode/pairs/refusals.parquet."
+        )
     tiles = writer.finish()
     _plant(workspace, store, cohort.fits[0], progress)
     return {

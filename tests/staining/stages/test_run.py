@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,14 @@ import pandas as pd
 import pytest
 
 from clinimm.config import PipelineConfig, load_pipeline
+from clinimm.core.errors import ModelError
+from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.pipeline import run_pipeline
 from clinimm.progress import QUIET
 from clinimm.simulate.hospital import simulate
 from clinimm.staining.pair_store import PairStore
 from clinimm.staining.prediction_store import Results
+from clinimm.staining.stain_file import StainRequest, stain_file
 from clinimm.staining.stainer import Stainer
 from clinimm.workspace import Workspace
 
@@ -55,7 +60,10 @@ def test_held_out_subjects_are_stained_by_a_model_that_never_saw_them(finished: 
     assert {one.region.pair.subject_id for one in results} == held_out
     trained = set(splits.loc[splits["split"].isin(["train", "tuning"]), "subject_id"])
     assert held_out.isdisjoint(trained)
-    assert Stainer.from_pretrained(finished.root / "train" / "model").spec.stains == ("KI67", "PANCK")
+    spec = Stainer.from_pretrained(finished.root / "train" / "model").spec
+    assert spec.stains == ("KI67", "PANCK")
+    learned = spec.provenance["training_subjects"] + spec.provenance["tuning_subjects"]
+    assert learned == len(trained & PairStore(finished.root / "encode" / "pairs").subjects)
 
 
 def test_every_stain_has_a_verdict_and_stands_beside_the_baselines(finished: Workspace) -> None:
@@ -107,6 +115,16 @@ def test_explanation_adds_up(finished: Workspace) -> None:
         assert pixels.sum() == pytest.approx(entry["from_pixels"], abs=1e-4)
 
 
-def test_a_second_run_skips_every_stage(finished: Workspace) -> None:
-    again = run_pipeline(finished.config, progress=QUIET)
-    assert [outcome.stage for outcome in again if not outcome.skipped] == []
+def test_a_stain_that_was_not_found_learnable_is_not_made(finished: Workspace, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished.root / "train" / "model", run / "train" / "model")
+    (run / "evaluate").mkdir()
+    verdict = {"stains": {"KI67": {"verdict": {"key": "cannot_tell", "sentence": "Nobody knows."}}}}
+    (run / "evaluate" / "metrics.json").write_text(json.dumps(verdict))
+    slide = next((finished.root.parents[1] / "hospital" / "slides").glob("*/A1_HE.svs"))
+    request = StainRequest(run, slide, tmp_path / "out.ome.tif", stain="KI67")
+    with pytest.raises(ModelError, match="Nobody knows"):
+        stain_file(request)
+    assert not request.out.exists()
+    stain_file(replace(request, despite_verdict=True))
+    assert is_synthetic(request.out) is not None
