@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-CLINIMM = (sys.executable, "-m", "clinimm.cli")
+CLINIMM = (sys.executable, "-m", "clinimm")
 SCENARIO = ("--scenario", "synergy")
 _SECONDS = 0.1
 _MIB = float(1 << 20)

@@ -139,7 +139,8 @@ def _step(stage: Stage, workspace: Workspace, progress: Progress, digests: Diges
         if record is not None:
             progress.say(f"{stage.name:<{_NAME_WIDTH}}  skipped, nothing changed")
             return Outcome(stage.name, skipped=True, record=record)
-    progress.say(f"{stage.name:<{_NAME_WIDTH}}  {reason}; {stage.purpose[0].lower()}{stage.purpose[1:]}")
+    purpose = stage.purpose_for(workspace.config.staining is not None)
+    progress.say(f"{stage.name:<{_NAME_WIDTH}}  {reason}; {purpose[0].lower()}{purpose[1:]}")
     return Outcome(stage.name, skipped=False, record=_run(stage, workspace, progress, digests))
 
 

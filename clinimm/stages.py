@@ -12,19 +12,33 @@ from clinimm.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class Staining:
+    """What a stage does instead where the pipeline file has a ``staining`` section.
+
+    Attributes:
+        entry: ``module:function`` that does the work.
+        purpose: one sentence for people.
+        reads: files and whole stages that it reads besides those of the stage.
+    """
+
+    entry: str
+    purpose: str
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Stage:
     """One step of a run.
 
     Attributes:
         name: its verb, and its folder below the run.
         entry: ``module:function`` that does the work, ``(Workspace, Progress) -> notes``.
-        staining: what does it instead where the pipeline file has a ``staining`` section.
-        staining_reads: what that reads besides.
         purpose: one sentence for people.
         sections: parts of the pipeline file that change its result.
         reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
         external: what it reads from outside the run: ``sources``, ``cohort`` or ``policy``.
         memory: its subfolders that serve its own next run, are no result and always stay.
+        staining: what a run for virtual staining does instead; None where that is the same.
     """
 
     name: str
@@ -34,16 +48,19 @@ class Stage:
     reads: tuple[str, ...] = ()
     external: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
-    staining: str | None = None
-    staining_reads: tuple[str, ...] = ()
+    staining: Staining | None = None
 
     def entry_for(self, staining: bool) -> str:
         """The entry that does the work of a run for virtual staining, or of any other run."""
-        return self.staining if staining and self.staining else self.entry
+        return self.staining.entry if staining and self.staining else self.entry
+
+    def purpose_for(self, staining: bool) -> str:
+        """What it is for in a run for virtual staining, or in any other run."""
+        return self.staining.purpose if staining and self.staining else self.purpose
 
     def reads_for(self, staining: bool) -> tuple[str, ...]:
         """What a run for virtual staining, or any other run, reads."""
-        return (*self.reads, *self.staining_reads) if staining else self.reads
+        return (*self.reads, *self.staining.reads) if staining and self.staining else self.reads
 
 
 STAGES: tuple[Stage, ...] = (
@@ -69,7 +86,10 @@ STAGES: tuple[Stage, ...] = (
         "Cut at the index time and turn what is left into tokens.",
         sections=("sources", "modalities", "encode", "plugins", "staining"),
         reads=("ingest/events.parquet", "cohort/cohort.parquet", "cohort/spec.json"),
-        staining="clinimm.staining.stages.encode:run",
+        staining=Staining(
+            "clinimm.staining.stages.encode:run",
+            "Register the stained slides on their sources, cut regions, and turn the record into tokens.",
+        ),
     ),
     Stage(
         "train",
@@ -77,7 +97,10 @@ STAGES: tuple[Stage, ...] = (
         "Fit the fused model and its simpler rivals.",
         sections=("modalities", "model", "train", "plugins", "staining"),
         reads=("cohort/", "encode/"),
-        staining="clinimm.staining.stages.train:run",
+        staining=Staining(
+            "clinimm.staining.stages.train:run",
+            "Fit the stainer, its twin without the record, and the baselines.",
+        ),
     ),
     Stage(
         "predict",
@@ -85,7 +108,10 @@ STAGES: tuple[Stage, ...] = (
         "Score held-out subjects with the model, its subsets and the controls.",
         sections=("modalities", "model", "train", "plugins", "staining"),
         reads=("ingest/events.parquet", "cohort/", "encode/", "train/"),
-        staining="clinimm.staining.stages.predict:run",
+        staining=Staining(
+            "clinimm.staining.stages.predict:run",
+            "Stain held-out regions, and say where the stain must not be believed.",
+        ),
     ),
     Stage(
         "evaluate",
@@ -93,8 +119,11 @@ STAGES: tuple[Stage, ...] = (
         "Discrimination, calibration, subsets, controls, and whether fusion helps.",
         sections=("evaluate", "staining"),
         reads=("cohort/", "predict/"),
-        staining="clinimm.staining.stages.evaluate:run",
-        staining_reads=("encode/pairs/", "train/"),
+        staining=Staining(
+            "clinimm.staining.stages.evaluate:run",
+            "Likeness and biology of the stain beside its baselines, and whether it can be learned.",
+            reads=("encode/pairs/", "train/"),
+        ),
     ),
     Stage(
         "explain",
@@ -102,8 +131,11 @@ STAGES: tuple[Stage, ...] = (
         "Attribute held-out predictions to pixels, tiles, facts and words.",
         sections=("explain", "modalities", "plugins", "staining"),
         reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
-        staining="clinimm.staining.stages.explain:run",
-        staining_reads=("predict/",),
+        staining=Staining(
+            "clinimm.staining.stages.explain:run",
+            "Which pixels and which facts of the record changed a region.",
+            reads=("predict/",),
+        ),
     ),
     Stage(
         "audit",
@@ -112,7 +144,10 @@ STAGES: tuple[Stage, ...] = (
         sections=("audit", "evaluate", "staining"),
         reads=("cohort/", "predict/", "evaluate/metrics.json", "explain/summary.parquet"),
         external=("policy",),
-        staining="clinimm.staining.stages.audit:run",
+        staining=Staining(
+            "clinimm.staining.stages.audit:run",
+            "Compare the error of the stain between groups of people.",
+        ),
     ),
     Stage(
         "register",
@@ -120,7 +155,10 @@ STAGES: tuple[Stage, ...] = (
         "Track the run in MLflow, sign its manifest and register the model.",
         sections=("register", "staining"),
         reads=("train/model/", "predict/predictions.parquet", "evaluate/", "explain/", "audit/"),
-        staining="clinimm.register.staining:run",
+        staining=Staining(
+            "clinimm.register.staining:run",
+            "Track the run in MLflow, sign its manifest and register the stainer.",
+        ),
     ),
     Stage(
         "report",
@@ -138,8 +176,11 @@ STAGES: tuple[Stage, ...] = (
             "audit/",
             "register/registration.json",
         ),
-        staining="clinimm.report.staining:run",
-        staining_reads=("encode/pairs/", "train/fits/"),
+        staining=Staining(
+            "clinimm.report.staining:run",
+            "Write the model card and the pages of regions.",
+            reads=("encode/pairs/", "train/fits/"),
+        ),
     ),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

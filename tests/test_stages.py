@@ -48,3 +48,9 @@ def test_every_stage_is_a_verb() -> None:
 def test_unknown_stage_lists_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="the stages are ingest, cohort, encode, train"):
         get_stage("learn")
+
+
+@pytest.mark.parametrize("stage", STAGES[2:], ids=STAGE_NAMES[2:])
+def test_a_staining_run_is_told_what_it_does_itself(stage: Stage) -> None:
+    assert stage.purpose_for(staining=True) != stage.purpose_for(staining=False)
+    assert "stain" in stage.purpose_for(staining=True) or "region" in stage.purpose_for(staining=True)

@@ -27,7 +27,7 @@ TRAINED = STAGE_NAMES[: STAGE_NAMES.index("predict") + 1]
 
 
 def _start(file: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "clinimm.cli", "run", str(file), *options]
+    command = [sys.executable, "-m", "clinimm", "run", str(file), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, text=True, env=environment, **pipes)

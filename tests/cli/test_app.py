@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,13 +32,11 @@ def test_start_imports_nothing_heavy(code: str) -> None:
     assert _modules_after(code).isdisjoint(HEAVY)
 
 
-def test_help_answers_within_a_second() -> None:
-    spent = []
-    for _ in range(3):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "clinimm.cli", "--help"], check=True, capture_output=True)
-        spent.append(time.perf_counter() - began)
-    assert min(spent) < 1.0
+def test_it_is_a_module_as_well() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "clinimm", "--help"], check=True, capture_output=True, text=True
+    )
+    assert "Usage: clinimm" in done.stdout
 
 
 def test_every_verb_of_the_readme_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,7 +147,7 @@ def test_a_killed_call_goes_on_and_gives_the_same_pixels(model: Path, tmp_path: 
     command = [
         sys.executable,
         "-m",
-        "clinimm.cli",
+        "clinimm",
         "stain",
         str(model),
         str(slide),

@@ -1,18 +1,15 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from clinimm.cohort.select import require_answerable, select
 from clinimm.cohort.spec import CohortSpec
 from clinimm.core.errors import DataError
-from clinimm.core.event import EVENT_COLUMNS
 
 Rows = list[dict[str, Any]]
 
@@ -175,30 +172,3 @@ def test_an_input_that_sees_nothing_and_impossible_times_are_said_aloud(
 def test_the_order_of_the_events_does_not_matter(ward: pd.DataFrame, spec: Callable[..., CohortSpec]) -> None:
     shuffled = ward.sample(frac=1, random_state=0).reset_index(drop=True)
     pd.testing.assert_frame_equal(select(ward, spec()).cohort, select(shuffled, spec()).cohort)
-
-
-def test_two_hundred_thousand_events_take_seconds(spec: Callable[..., CohortSpec], index: datetime) -> None:
-    rng = np.random.default_rng(0)
-    n, subjects = 200_000, 20_000
-    codes = [f"LOINC//{number}-0" for number in range(200)] + ["outcome//sick"]
-    is_film = rng.random(n) < 0.05
-    events = pd.DataFrame(
-        {
-            "subject_id": pd.Series(
-                [f"S{number:07d}" for number in rng.integers(0, subjects, n)], dtype="str"
-            ),
-            "time": index + pd.to_timedelta(rng.integers(0, 365 * 24 * 3600, n), unit="s"),
-            "code": pd.Series(rng.choice(codes, n), dtype="str"),
-            "numeric_value": rng.random(n).round(),
-            "modality": pd.Series(np.where(is_film, "radiology", "ehr"), dtype="str"),
-            "category": pd.Series(np.where(is_film, "CR", "laboratory"), dtype="str"),
-            "attributes": '{"site": "north"}',
-        }
-    ).reindex(columns=list(EVENT_COLUMNS))
-    events = events.astype({name: "str" for name, kind in EVENT_COLUMNS.items() if kind == "string"})
-    started = time.perf_counter()
-    chosen = select(
-        events, spec(inclusion=[{"name": "had one", "code": "LOINC//1*", "window": ["-90 d", "0 d"]}])
-    )
-    assert time.perf_counter() - started < 20  # about one second on a core of its own
-    assert len(chosen.cohort) > 1000

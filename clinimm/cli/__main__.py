@@ -1,5 +1,0 @@
-"""``python -m clinimm.cli``."""
-
-from clinimm.cli.app import main
-
-main()
