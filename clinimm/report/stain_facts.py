@@ -230,6 +230,18 @@ class StainFacts:
         return Verdict(tone, f"Audit: {audit['verdict']}", text, tuple(points) if len(points) > 1 else ())
 
     @cached_property
+    def groups(self) -> list[dict[str, Any]]:
+        """A row a stain, attribute and group: the audit's figures of both measures, by the measure's name."""
+        rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for row in (self.run.audit or {}).get("groups", ()):
+            key = (str(row["stain"]), str(row["attribute"]), str(row["group"]))
+            found = rows.setdefault(
+                key, dict(zip(("stain", "attribute", "group"), key, strict=True)) | {"n": row["n"]}
+            )
+            found[str(row["measure"])] = row
+        return list(rows.values())
+
+    @cached_property
     def model_digest(self) -> str | None:
         """Of the shipped stainer; None where there is none."""
         return self.run.model_digest

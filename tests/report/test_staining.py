@@ -19,11 +19,13 @@ from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.modalities.synthetic import read_mark
 from clinimm.progress import QUIET
 from clinimm.report.stain_facts import StainFacts
+from clinimm.report.stain_page import stain_page
 from clinimm.report.staining import run as run_report
 from clinimm.report.staining import write_figures
 from clinimm.staining.label_mark import shows_label
 from clinimm.staining.pair_store import PairStore
 from clinimm.staining.prediction_store import Results
+from clinimm.staining.stages.audit import audit_groups
 from clinimm.workspace import Workspace
 from tests.report.stain_toy import MODEL, SIDE, STAIN, build_stain_run
 
@@ -74,6 +76,25 @@ def test_each_verdict_has_its_own_words(toy: Workspace, key: str, tone: str, wor
     verdict = facts.verdict(STAIN)
     assert (verdict.tone, verdict.title) == (tone, f"{STAIN}: {words}")
     assert ("copy" in verdict.points[0]) == (key != "learnable")
+
+
+def test_groups_of_people_stand_with_figures_or_the_words_too_few(toy: Workspace) -> None:
+    subjects = [f"S{number}" for number in range(12)]
+    women = np.arange(12) < 6
+    tiles = pd.DataFrame(
+        {"subject_id": subjects, "stain": STAIN, "error": 0.1 + 0.05 * women, "refused": women}
+    ).astype({"refused": float})
+    cohort = pd.DataFrame(
+        {"subject_id": subjects, "sex": np.where(women, "female", "male"), "site_id": ["a"] * 11 + ["b"]}
+    )
+    facts = StainFacts(toy)
+    facts.run.audit = {"verdict": "broken", "sentence": "No.", "groups": audit_groups(tiles, cohort)}
+    text = stain_page(facts, [])
+    table = text[text.index('id="groups"') : text.index('id="registration"')]
+    row = next(part for part in table.split("<tr>") if "sex female" in part)
+    cells = re.findall(r'<td class="figure">([^<]*)', row)
+    assert cells == ["6", "0.150", "+0.050", "1.00", "+1.00"]
+    assert "too few" in next(part for part in table.split("<tr>") if "site id b" in part)
 
 
 def test_the_table_says_every_figure_with_its_n_and_the_gain_over_the_best_baseline(toy: Workspace) -> None:
