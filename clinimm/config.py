@@ -272,6 +272,21 @@ class PipelineConfig(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    def require_diagnosis(self, what: str) -> None:
+        """Refuse what only a model of a diagnosis can do.
+
+        Args:
+            what: what was asked for, as the user typed it.
+
+        Raises:
+            ConfigError: the pipeline file has a ``staining`` section.
+        """
+        if self.staining is not None:
+            raise ConfigError(
+                f"{what} is for models of a diagnosis, and run {self.name} is for virtual staining: "
+                "report/index.html leads to its regions, and `clinimm stain` stains another slide."
+            )
+
     def modality(self, name: str) -> ModalityConfig:
         """The settings of a modality, the defaults where the file does not name it."""
         return self.modalities.get(name, ModalityConfig())

@@ -51,11 +51,13 @@ def validate_run(
         asked: ``key.sub=value`` as given by the user; ``ingest...`` changes how the export is read.
 
     Raises:
-        ConfigError: there is no such folder, or ``asked`` would change the model.
+        ConfigError: there is no such folder, ``asked`` would change the model, or the run is for virtual
+            staining.
         DataError: nobody in the export meets the cohort's rules, the model was fitted to all of them,
             or nobody's label is known; the predictions are there then all the same.
         MissingStageError: the run has no model yet, or it does not say whom it was fitted to.
     """
+    config.require_diagnosis("`clinimm validate`")
     workspace = Workspace(config)
     model = workspace.need("train", "model")
     origin = read_origin(model)

@@ -99,6 +99,7 @@ def explain(file: Target, subject: Subject = None, settings: Overrides = None, q
     from clinimm.progress import Progress
 
     workspace = load_workspace(file, settings)
+    workspace.config.require_diagnosis("`clinimm explain --subject`")
     found = explain_subjects(workspace, [find_subject(workspace, subject)], Progress(quiet))
     for line in budget_lines(found.attributions, found.summary):
         typer.echo(line)
@@ -157,6 +158,7 @@ def report(
     from clinimm.report.patient_report import write_patient_report
 
     workspace = load_workspace(file, settings)
+    workspace.config.require_diagnosis("`clinimm report --subject`")
     found = find_subject(workspace, subject)
     out = out or workspace.stage("report") / "patients" / f"{found}.html"
     write_patient_report(workspace, found, out)

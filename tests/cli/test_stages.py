@@ -81,3 +81,18 @@ def test_audit_that_cannot_be_made_exits_three(tmp_path: Path, capsys: pytest.Ca
 
 def test_out_without_subject_is_refused(smallest: Path) -> None:
     assert run(["report", str(smallest), "--out", "page.html"]) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [["explain", "--subject", "S1"], ["report", "--subject", "S1"], ["validate"]]
+)
+def test_what_only_a_diagnosis_has_is_refused_by_name(
+    words: list[str], smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "runs" / "stained"
+    folder.mkdir(parents=True)
+    (folder / "pipeline.yaml").write_text(f"name: stained\nruns_dir: {tmp_path / 'runs'}\nstaining: {{}}\n")
+    verb, *options = words
+    data = ["--data", str(tmp_path)] if verb == "validate" else []
+    assert run([verb, str(folder), *options, *data]) == 2
+    assert "run stained is for virtual staining" in capsys.readouterr().err
