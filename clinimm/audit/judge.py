@@ -98,7 +98,7 @@ def needed_for_margin(metric: str, have: float, error: float, pooled: float, mar
 
     One-sided 5 %, power 80 %, against a large reference: for rates
     ``p (1 - p) (z_alpha + z_beta)^2 / margin^2`` less what it has; for other metrics the group's own
-    squared standard error shrinks with its size. None where nothing can be said.
+    squared standard error shrinks with its size. 0 where it has enough, None where nothing can be said.
     """
     z = float(norm.ppf(0.95) + norm.ppf(_POWER))
     if metric in RATE_METRICS:
@@ -108,7 +108,7 @@ def needed_for_margin(metric: str, have: float, error: float, pooled: float, mar
         total = have * (z * error / margin) ** 2
     else:
         return None
-    return max(1, math.ceil(total - have))
+    return max(0, math.ceil(total - have))
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class _Case:
             return self._silent(group, "too few subjects outside the group to compare it with")
         shown = self._gap(group.members, against, self.statistics.level)
         strict = self._gap(group.members, against, self._strict(among))
-        needed = self._needed(group.members, shown)
+        needed = self._needed(group.members, shown, strict)
         if shown.value is None or strict.value is None:
             own, other = (self._figure(rows, self.statistics.level) for rows in (group.members, against))
             why = own.reason or f"in the reference, {other.reason}"
@@ -203,7 +203,7 @@ class _Case:
     def _strict(self, among: int) -> float:
         return 1 - (1 - self.statistics.level) / max(1, among)
 
-    def _needed(self, members: NDArray[np.bool_], shown: Interval) -> int | None:
+    def _needed(self, members: NDArray[np.bool_], shown: Interval, strict: Interval) -> int | None:
         rule, metric, label = self.rule, self.rule.metric, self.audited.panel.label[:, 0]
         own = self._figure(members, 0.6827)
         error = ((own.high or 0.0) - (own.low or 0.0)) / 2 if own.known else 0.0
@@ -216,7 +216,7 @@ class _Case:
             have = float(label[members].sum())
         margin = rule.margin or 1.0
         if_equal = needed_for_margin(metric, have, error, pooled, margin)
-        if_stays = _needed_if_difference_stays(have, shown, HARM[metric], margin)
+        if_stays = _needed_if_difference_stays(have, shown, strict, HARM[metric], margin)
         most = max(if_equal or 0, if_stays or 0)
         return rounded_up(most) if 0 < most <= _MOST_WORTH_NAMING else None
 
@@ -231,7 +231,7 @@ class _Case:
         small = n < self.statistics.minimum_cell
         block = (rule.inconclusive or self.statistics.inconclusive) == "block"
         unit = _UNIT[rule.metric]
-        more = f"; about {needed:,} more {unit} are needed" if needed else ""
+        more = f"; about {_more(needed, unit)} needed" if needed else ""
         return Finding(
             rule=rule.id,
             class_name=panel.classes[0],
@@ -251,15 +251,29 @@ class _Case:
         )
 
 
-def _needed_if_difference_stays(have: float, shown: Interval, harm: int, margin: float) -> int | None:
-    """How many more bring the interval inside the margin if its middle stays where it is."""
-    if shown.value is None or shown.low is None or shown.high is None:
+def _more(count: int, unit: str) -> str:
+    return f"{count:,} more {unit} are" if count > 1 else f"1 more {unit.removesuffix('s')} is"
+
+
+def _needed_if_difference_stays(
+    have: float, shown: Interval, strict: Interval, harm: int, margin: float
+) -> int | None:
+    """How many more settle it if the middle of the interval stays where it is.
+
+    A middle inside the margin needs its interval inside as well, to pass; one outside needs all of the
+    wider interval outside, to fail.
+    """
+    ends = (shown.value, shown.low, shown.high, strict.low, strict.high)
+    if any(end is None for end in ends):
         return None
-    sides = [(shown.value, shown.high)] if harm >= 0 else []
-    sides += [(-shown.value, -shown.low)] if harm <= 0 else []
-    inside = [(centre, end) for centre, end in sides if centre < margin]
-    factors = [((end - centre) / (margin - centre)) ** 2 for centre, end in inside]
-    more = math.ceil(have * (max(factors, default=1.0) - 1))
+    value, low, high, least, most = (float(end or 0.0) for end in ends)
+    sides = [(value, high, least)] if harm >= 0 else []
+    sides += [(-value, -low, -most)] if harm <= 0 else []
+    outside = [(centre - near) / (centre - margin) for centre, _, near in sides if centre > margin]
+    inside = [(far - centre) / (margin - centre) for centre, far, _ in sides if centre < margin]
+    if not outside and not inside:
+        return None
+    more = math.ceil(have * ((min(outside) if outside else max(inside)) ** 2 - 1))
     return more if more > 0 else None
 
 

@@ -147,3 +147,16 @@ def test_needed_subjects_reach_the_stated_power():
     z = stats.norm.ppf(0.95)
     power = stats.norm.cdf(0.1 / np.sqrt(0.2 * 0.8 / n) - z)
     assert power == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_gap_outside_the_margin_is_told_what_would_settle_it_as_a_failure(tables):
+    findings = judge_rule(MISSED, audited(tables, {"f": (120, 36), "m": (6000, 900)}), STATISTICS)
+    f = next(finding for finding in findings if finding.level == "f")
+    assert f.verdict == "inconclusive" and 0.1 < f.value < 0.2 and f.low < 0.1
+    many = f.positives + round(1.5 * f.needed)  # "about": the interval of a rate is not symmetric
+    grown = {"f": (many, round(many * 0.3)), "m": (6000, 900)}
+    assert verdicts(judge_rule(MISSED, audited(tables, grown), STATISTICS))["f"] == "fail"
+    fewer = f.positives + f.needed // 2
+    assert verdicts(
+        judge_rule(MISSED, audited(tables, {"f": (fewer, round(fewer * 0.3)), "m": (6000, 900)}), STATISTICS)
+    ) == {"f": "inconclusive", "m": "pass"}
