@@ -27,6 +27,8 @@ from clinimm.simulate.tissue_plan import StainPlan, plan_tissue
 from clinimm.staining.agreement import Figure
 from clinimm.staining.fit_safety import fit_safety
 from clinimm.staining.pairs import StainPair
+from clinimm.staining.refusal import MOST_DAMAGE, Thresholds
+from clinimm.staining.safety import TileExample
 from clinimm.staining.safety_evidence import StainEvidence, judge_safety
 from clinimm.staining.stainer import Stained, Stainer
 from clinimm.staining.tile_examples import tile_examples
@@ -72,10 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     began_judging = time.process_time()
     for one in held_out:
-        case.refuse(one.source, one.stained)
+        case.refuse(one.source, one.stained, one.damage)
     each_ms = 1000 * (time.process_time() - began_judging) / len(held_out)
     found = judge_safety(case, run, stainer.stride, pairs[second:], nuclei, chosen.seed)[STAIN]
     print(report(stainer, found))
+    print(thresholds_report(case.stains[STAIN].thresholds, held_out))
     print(f"\n{each_ms:.0f} ms a tile of {TILE} px; {time.process_time() - began:.0f} s of processor in all")
     if chosen.out:
         chosen.out.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
@@ -119,6 +122,18 @@ def report(stainer: Stainer, found: StainEvidence) -> str:
     for name, curve in (("untouched tiles", found.curve), ("with spoiled tiles", found.spoiled_curve)):
         areas = " | ".join(in_grey_levels(one) for one in (curve.area, curve.random, curve.oracle))
         lines.append(f"| {name} (n = {curve.tiles}) | {areas} | {curve.gain.text()} |")
+    return "\n".join(lines)
+
+
+def thresholds_report(thresholds: Thresholds, held_out: Sequence[TileExample]) -> str:
+    """What refusal was set to and what it expects of new subjects; whether sound tissue counts as damaged."""
+    damaged = sum(one.damage.share > MOST_DAMAGE for one in held_out)
+    lines = [f"\nQuality control calls {damaged} of {len(held_out)} untouched held-out tiles damaged."]
+    if (expected := thresholds.left_out) is not None:
+        lines.append(
+            f"Aim {thresholds.aim:.0%}; of a tuning subject that was left out {expected.share:.1%} is "
+            f"refused (n = {expected.subjects} subjects, which promise no less than {expected.promised:.0%})."
+        )
     return "\n".join(lines)
 
 

@@ -164,7 +164,7 @@ class StainingConfig(Frozen):
     steps: int = Field(600, gt=0, description="Most training steps of a member.")
     check_every: int = Field(50, gt=0, description="Steps between looks at the tuning pairs.")
     patience: int = Field(4, gt=0, description="Looks without a better tuning loss before it stops.")
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    learning_rate: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")
     perceptual_weight: float = Field(0.1, ge=0, description="Weight of the perceptual term beside L1.")
     adversarial_weight: float = Field(0.01, ge=0, description="Weight of the adversarial term beside L1.")
     context: bool = Field(

@@ -23,6 +23,8 @@ from clinimm.config import TrainConfig
 from clinimm.core.errors import ModelError
 from clinimm.corpus import Corpus
 from clinimm.model import FusionNetwork, ModelSpec
+from clinimm.nn.precision import autocast
+from clinimm.nn.schedule import warm_cosine
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import Task
 from clinimm.warm_start import warm_start
@@ -94,7 +96,8 @@ def train_member(
         network.train()
         losses = []
         for step, subjects in enumerate(_batches(training, config.batch_size, state.epoch, seed)):
-            share = _schedule((state.epoch * steps + step) / (config.epochs * steps))
+            done = (state.epoch * steps + step) / (config.epochs * steps)
+            share = warm_cosine(done, _WARM_UP, _FLOOR)
             losses.append(_step(network, data, subjects, folds, weights, optimiser, config, share))
             _update_average(average, network)
         loss = _tuning_loss(network, average, data, tuning, weights, config)
@@ -130,18 +133,6 @@ def _warm_start(
     return dict.fromkeys(training, 0) | dict(zip(fitted, folds.tolist(), strict=True))
 
 
-def autocast(config: TrainConfig) -> torch.autocast:
-    """Mixed precision where the processor computes in bfloat16, else none."""
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and _cpu_has_bfloat16())
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=wanted)
-
-
-def _cpu_has_bfloat16() -> bool:
-    return "amx_bf16" in torch.backends.cpu.get_cpu_capability().lower() or bool(
-        torch.cpu._is_avx512_bf16_supported()
-    )
-
-
 def _step(
     network: FusionNetwork,
     data: TrainingSet,
@@ -154,7 +145,7 @@ def _step(
 ) -> float:
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
-    with autocast(config):
+    with autocast(config.precision):
         loss = _loss(network, data, subjects, folds, weights, config)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -281,14 +272,6 @@ def _optimiser(network: FusionNetwork, config: TrainConfig) -> torch.optim.AdamW
             for (pretrained, decays), parameters in groups.items()
         ]
     )
-
-
-def _schedule(done: float) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down."""
-    if done < _WARM_UP:
-        return max(0.01, done / _WARM_UP)
-    angle = np.pi * (done - _WARM_UP) / (1 - _WARM_UP)
-    return float(_FLOOR + (1 - _FLOOR) * 0.5 * (1 + np.cos(angle)))
 
 
 def _update_average(average: dict[str, Tensor], network: FusionNetwork) -> None:

@@ -30,6 +30,8 @@ from clinimm.validate import METRICS_NAME, _judge, _name, validate_run
 from clinimm.workspace import Workspace
 from tests.small_export import COHORT, write_export, write_project
 
+pytestmark = pytest.mark.xdist_group("score")  # what all of them share is made once
+
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:

@@ -46,7 +46,7 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
     ] = True,
     lossless: Annotated[bool, typer.Option("--lossless", help="Compress without loss.")] = False,
     keep_identity: Annotated[
-        bool, typer.Option("--keep-identity", help="Carry over patient and study of a DICOM slide.")
+        bool, typer.Option("--keep-identity", help="Carry over patient, study and UIDs of a DICOM slide.")
     ] = False,
     allow_synthetic: Annotated[
         bool, typer.Option("--allow-synthetic", help="Stain a slide that is itself generated.")
@@ -54,10 +54,21 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
     despite_verdict: Annotated[
         bool, typer.Option("--despite-verdict", help="Make a stain that is not known to be learnable.")
     ] = False,
+    without_safety_case: Annotated[
+        bool, typer.Option("--without-safety-case", help="Use a model that cannot refuse anything.")
+    ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Public key of who registered the run; default is yours."),
+    ] = None,
     settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
-    """Stain a whole slide virtually; the result is marked as generated, and signed."""
+    """Stain a whole slide virtually; the result is marked as generated, and signed.
+
+    A registered run must be what was signed. What a reader must know of it (not registered, no safety
+    case, verdict overridden, trained on synthetic images, whose record) stands in the output and in the file.
+    """
     from clinimm.progress import Progress
     from clinimm.staining.stain_file import StainRequest, stain_file
 
@@ -76,6 +87,8 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
         keep_identity=keep_identity,
         allow_synthetic=allow_synthetic,
         despite_verdict=despite_verdict,
+        without_safety_case=without_safety_case,
+        trusted_key=key,
     )
     for line in outcome_lines(out, stain_file(request, Progress(quiet))):
         typer.echo(line)
@@ -85,15 +98,16 @@ def outcome_lines(out: Path, outcome: StainOutcome) -> list[str]:
     """What a person should know of a stained slide."""
     stained = outcome.stained
     base = stained.pyramid.levels[0]
-    refused = (
-        f"{stained.refused_share:.1%} refused (hatched grey)"
-        if outcome.judged
-        else "nothing could be refused"
-    )
+    refused = "nothing could be refused"
+    if outcome.cautions.safety_case:
+        why = ", ".join(f"{count} {reason}" for reason, count in stained.refused_tiles.items())
+        tiles = f"; tiles: {why}" if why else ""
+        refused = f"{stained.refused_share:.1%} refused (hatched grey{tiles})"
     return [
         f"virtual {stained.settings.stain}: {out} ({base.width} x {base.height} pixels, "
         f"{stained.um[0]:.3g} µm a pixel)",
         f"  {stained.stained_share:.1%} stained, {stained.glass_share:.1%} glass, {refused}",
+        *(f"  {sentence}" for sentence in outcome.cautions.sentences),
         f"  signed: {outcome.manifest}",
     ]
 
@@ -141,4 +155,5 @@ def verdict_lines(file: Path, verdict: Verdict) -> list[str]:
             f"  shares:    {shares['stained']:.1%} stained, {shares['glass']:.1%} glass, "
             f"{shares['refused']:.1%} refused"
         )
+        lines += [f"  caution:   {one}" for one in verdict.manifest.get("cautions", {}).get("sentences", ())]
     return lines

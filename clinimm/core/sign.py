@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clinimm.core.errors import ConfigError, IntegrityError
 
@@ -48,6 +50,11 @@ def sign(content: bytes, key_file: Path | None = None) -> Signature:
     key = _load_private(key_file if key_file is not None else _own_key())
     public = _raw(key.public_key())
     return Signature(key_id(public), _text(public), _text(key.sign(content)))
+
+
+def canonical(body: Mapping[str, Any]) -> bytes:
+    """The bytes of a JSON object that are signed: keys sorted, no space, UTF-8."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
 
 
 def check(content: bytes, signature: Signature, trusted_key: Path | None = None) -> None:

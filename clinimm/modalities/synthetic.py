@@ -18,6 +18,8 @@ from clinimm.core.errors import InputRejected
 from clinimm.modalities.dicom_header import DicomHeader, sequence_items
 
 FORM = "clinimm.synthetic/1"
+#: What slides of the simulated hospital state as their software: they are of nobody, and of no model either.
+SIMULATOR = "clinimm simulate"
 SYNTHETIC_DATA = 0x0008001C
 CONTRIBUTING_EQUIPMENT, PURPOSE, CODE_VALUE = 0x0018A001, 0x0040A170, 0x00080100
 SYNTHESIZING_EQUIPMENT = "109100"

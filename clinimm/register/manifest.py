@@ -11,7 +11,7 @@ from typing import Any
 
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import RECORD_NAME, RunRecord, digest_file, digest_json, digest_tree, write_text
-from clinimm.core.sign import Signature, check, sign
+from clinimm.core.sign import Signature, canonical, check, sign
 from clinimm.provenance import code_version
 from clinimm.workspace import Workspace
 
@@ -93,7 +93,7 @@ def write_manifest(
         "records": _records(workspace.root),
         "policy_digest": policy_digest,
     }
-    signature = sign(_canonical(body), key_file)
+    signature = sign(canonical(body), key_file)
     signed = {"manifest": body, "signature": asdict(signature)}
     path = workspace.stage("register") / MANIFEST_NAME
     write_text(path, json.dumps(signed, indent=1, sort_keys=True) + "\n")
@@ -132,7 +132,7 @@ def _read(path: Path, trusted_key: Path | None) -> Manifest:
         raise IntegrityError(f"{path} is missing: this run was never registered.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: not a signed manifest.") from error
-    check(_canonical(body), signature, trusted_key)
+    check(canonical(body), signature, trusted_key)
     return _manifest(body, signature)
 
 
@@ -158,7 +158,3 @@ def _records(root: Path) -> dict[str, str]:
             lasting = {key: value for key, value in asdict(record).items() if key not in _PASSING}
             found[stage] = digest_json(lasting)
     return found
-
-
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

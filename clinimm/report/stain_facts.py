@@ -14,6 +14,7 @@ import pandas as pd
 from clinimm.core.record import digest_bytes, digest_file
 from clinimm.report.facts import RunFacts, Verdict
 from clinimm.staining.optical import is_selective
+from clinimm.staining.synthetic_training import trained_on_synthetic
 from clinimm.staining.table import CELL_AUROC, DICE, METRICS, REGION_CORRELATION
 from clinimm.staining.verdict import BARS, CANNOT_TELL, LEARNABLE, NOT_LEARNABLE
 from clinimm.workspace import Workspace
@@ -217,6 +218,35 @@ class StainFacts:
         parts += [f"worse on {', '.join(harmed)}"] if harmed else []
         text = "; ".join(parts)
         return f"With the record: {text} (of {len(rows)} measures, not corrected for looking at several)."
+
+    def refusal_sentence(self, stain: str) -> str:
+        """What the thresholds were set to refuse, and what to expect of a person whom they have not seen.
+
+        Empty for a run that did not keep it.
+        """
+        fits = [one for one in self.of(stain)["safety"].get("refusal") or () if one.get("aim") is not None]
+        known = [one["left_out"] for one in fits if one.get("left_out")]
+        if not known:
+            return ""
+        worst = max(known, key=lambda one: float(one["share"]))
+        ends = worst["low"], worst["high"]
+        interval = "no interval" if None in ends else f"{max(ends[0], 0):.0%} to {min(ends[1], 1):.0%}"
+        return (
+            f"Thresholds refuse at most {fits[0]['aim']:.0%} of the tuning tiles. Of a tuning subject whom "
+            f"they left out they refuse {worst['share']:.0%} ({interval}, n = {worst['subjects']} subjects): "
+            f"expect that of ordinary tissue. So few subjects promise no less than {worst['promised']:.0%}."
+        )
+
+    @cached_property
+    def cautions(self) -> tuple[str, ...]:
+        """What must be said of the whole run beside its verdicts."""
+        config = self.workspace.root / "train" / "model" / "config.json"
+        said = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        if not trained_on_synthetic(self.workspace.root, said.get("provenance") or {}):
+            return ()
+        return (
+            "This model was trained on synthetic images: what is measured here says nothing of real tissue.",
+        )
 
     @cached_property
     def audit_verdict(self) -> Verdict:

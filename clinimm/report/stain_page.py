@@ -83,6 +83,7 @@ def _stain(facts: StainFacts, stain: str) -> dict[str, Any]:
         "adds_sentence": facts.record_sentence(stain),
         "safety": found["safety"],
         "reasons": _reasons(found["safety"].get("reasons") or {}),
+        "refusal_words": facts.refusal_sentence(stain),
         **_figures(facts, stain),
     }
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-#: Why a tile is refused, of ``staining.refusal.REASONS``, in words.
+#: Why a tile is refused, of ``staining.refusal.TILE_REASONS``, in words; runs of before said "quality".
 WHY: Mapping[str, str] = {
     "outside": "unlike the training tissue",
     "uncertain": "too uncertain",
     "hallucination": "contradicts the source",
     "quality": "damaged tissue",
+    "pen": "pen on the tissue",
+    "blur": "out of focus",
+    "fold": "folded tissue",
+    "bubble": "air bubble",
 }
 
 

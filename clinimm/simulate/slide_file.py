@@ -12,11 +12,11 @@ from io import BytesIO
 
 import numpy as np
 
+from clinimm.modalities.synthetic import SIMULATOR
 from clinimm.simulate.slide import MICROMETRES_PER_PIXEL
 
 TILE_PIXELS = 256
 LEVELS = 3
-_SOFTWARE = "clinimm simulate"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def slide_bytes(rgb: np.ndarray, scanned: datetime, aperio: bool, scan: Scan = _
                 datetime=None if aperio else scanned.strftime("%Y:%m:%d %H:%M:%S"),
                 resolution=(per_centimetre, per_centimetre),
                 resolutionunit="CENTIMETER",
-                software=_SOFTWARE,
+                software=SIMULATOR,
                 metadata=None,
             )
     return stream.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +10,7 @@ from clinimm import __version__
 from clinimm.modalities.synthetic import SYNTHESIZING_EQUIPMENT
 from clinimm.staining.dicom_source import PATIENT, SPECIMEN, STUDY, DicomSource
 from clinimm.staining.label_mark import label_text
+from clinimm.staining.new_uids import NewUids
 
 MANUFACTURER, MODEL_NAME = "CliniMM", "clinimm stain"
 #: Thickness of the focal plane where the source states none, millimetres: a usual section.
@@ -28,17 +27,21 @@ class DicomFacts:
     Attributes:
         stain: imitated stain.
         mark: the line of text that marks it as generated.
+        cautions: sentences that a reader must know beside that it is generated.
         binding: digest of slide, model and settings; UIDs are made from it.
+        uids: makes them, and stands new ones in place of the source's.
         patient_id: pseudonym that stands for the patient.
         keep_identity: whether the source's patient and study attributes are carried over.
         source: the source's headers where it is DICOM.
         made: when it was made, UTC.
-        manifest: the signed manifest.
+        manifest: the signed manifest; empty while it is not signed yet.
     """
 
     stain: str
     mark: str
+    cautions: tuple[str, ...]
     binding: str
+    uids: NewUids
     patient_id: str
     keep_identity: bool
     source: DicomSource | None
@@ -46,10 +49,12 @@ class DicomFacts:
     manifest: str
 
     def uid(self, *parts: object) -> str:
-        """A UID that the same slide, model and settings always get (PS3.5 B.2, by UUID)."""
-        text = "|".join([self.binding, self.made.isoformat(), *map(str, parts)])
-        digest = hashlib.sha256(text.encode("utf-8")).digest()
-        return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
+        """A UID of this output; under a lasting key the same output always gets the same."""
+        return self.uids.of(self.binding, self.made.isoformat(), *parts)
+
+    def of_source(self, uid: str) -> str:
+        """A UID of the source: its own where identity is kept, else the one that stands for it."""
+        return uid if self.keep_identity else self.uids.of("source", uid)
 
     def taken(self, keyword: str) -> Any:
         """A source attribute that identifies nobody; None where there is none."""
@@ -61,11 +66,13 @@ def common(facts: DicomFacts) -> Any:
     from pydicom import Dataset
 
     data = Dataset()
+    data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8, whatever the source's names are written in
     _synthetic(data, facts)
     _patient_and_study(data, facts)
     _specimen(data, facts)
     data.Modality = "SM"
-    data.FrameOfReferenceUID = facts.taken("FrameOfReferenceUID") or facts.uid("frame of reference")
+    frame = facts.taken("FrameOfReferenceUID")
+    data.FrameOfReferenceUID = facts.of_source(frame) if frame else facts.uid("frame of reference")
     data.PositionReferenceIndicator = "SLIDE_CORNER"
     data.Manufacturer, data.ManufacturerModelName = MANUFACTURER, MODEL_NAME
     data.DeviceSerialNumber, data.SoftwareVersions = "none", __version__
@@ -90,10 +97,12 @@ def _synthetic(data: Any, facts: DicomFacts) -> None:
     data.ContentQualification = "RESEARCH"
     # Burned In Annotation asks whether the pixels identify the patient (PS3.3 C.7.6.1); the label does not.
     data.BurnedInAnnotation = "NO"
-    words = f"{label_text(facts.stain)}. {facts.mark}"
+    said = " ".join(facts.cautions)
+    words = f"{label_text(facts.stain)}. {facts.mark} {said}".strip()
+    # The mark stands before what may be cut; everything is said in the comments.
     data.DerivationDescription = words[:_LONGEST_DESCRIPTION]
     data.DerivationCodeSequence = [code("VIRTUAL-STAIN", "99CLINIMM", "Virtual staining by a neural network")]
-    data.ImageComments = label_text(facts.stain)
+    data.ImageComments = f"{label_text(facts.stain)}. {said}".removesuffix(". ")
     equipment = item(
         PurposeOfReferenceCodeSequence=[code(SYNTHESIZING_EQUIPMENT, "DCM", "Synthesizing Equipment")],
         Manufacturer=MANUFACTURER,
@@ -108,14 +117,14 @@ def _synthetic(data: Any, facts: DicomFacts) -> None:
         data.SourceImageSequence = [
             item(
                 ReferencedSOPClassUID=kind,
-                ReferencedSOPInstanceUID=instance,
+                ReferencedSOPInstanceUID=facts.of_source(instance),
                 PurposeOfReferenceCodeSequence=[purpose],
                 SpatialLocationsPreserved="YES",
             )
             for kind, instance in facts.source.instances[:1]
         ]
-    block = data.private_block(0x0099, "CLINIMM", create=True)
-    block.add_new(0x01, "UT", facts.manifest)
+    if facts.manifest:
+        data.private_block(0x0099, "CLINIMM", create=True).add_new(0x01, "UT", facts.manifest)
 
 
 def _patient_and_study(data: Any, facts: DicomFacts) -> None:
@@ -131,7 +140,12 @@ def _patient_and_study(data: Any, facts: DicomFacts) -> None:
                 data[keyword] = facts.source.base[keyword]
         return
     data.PatientIdentityRemoved = "YES"
-    data.DeidentificationMethod = "Patient and study attributes replaced by a keyed pseudonym"
+    kind = "keyed" if facts.uids.lasting else "random"
+    # LO holds 64 characters a value (PS3.5 section 6.2).
+    data.DeidentificationMethod = [
+        "Patient and study attributes replaced by a pseudonym",
+        f"UIDs of the source replaced by {kind} ones",
+    ]
 
 
 def _specimen(data: Any, facts: DicomFacts) -> None:

@@ -15,7 +15,7 @@ from clinimm.staining.calibrate_stain import PixelErrors, fit_error_map
 from clinimm.staining.hallucination import fit_check
 from clinimm.staining.ood import Familiarity, fit_familiarity
 from clinimm.staining.refusal import TileScores, fit_thresholds
-from clinimm.staining.safety import Quality, SafetyCase, StainSafety, TileExample, over_tissue
+from clinimm.staining.safety import SafetyCase, StainSafety, TileExample, over_tissue
 
 _PIXELS_A_TILE = 20_000
 
@@ -25,7 +25,6 @@ def fit_safety(
     tuning: Sequence[TileExample],
     resolution_um: float,
     refuse_share: float,
-    quality: Quality | None = None,
     seed: int = 0,
 ) -> SafetyCase:
     """Fit every part of the safety case.
@@ -37,7 +36,6 @@ def fit_safety(
         train, tuning: stained tiles beside the truth, of different subjects.
         resolution_um: micrometres a pixel of the tiles.
         refuse_share: ``staining.refuse_share``.
-        quality: damaged share of a source tile; without it no tile is refused for damage.
         seed: of the pixels that are drawn.
 
     Raises:
@@ -62,7 +60,7 @@ def fit_safety(
             [one for one in tiles if one.stained.stain == stain and one.valid.any()]
             for tiles in (train, tuning)
         )
-        stains[stain] = _fit_stain(own, others, familiarity, resolution_um, refuse_share, quality, seed)
+        stains[stain] = _fit_stain(own, others, familiarity, resolution_um, refuse_share, seed)
     tile_pixels = round(float(np.median([min(one.source.shape[:2]) for one in tuning])))
     return SafetyCase(familiarity, stains, resolution_um, tile_pixels)
 
@@ -85,7 +83,6 @@ def _fit_stain(
     familiarity: Familiarity,
     resolution_um: float,
     refuse_share: float,
-    quality: Quality | None,
     seed: int,
 ) -> StainSafety:
     errors = fit_error_map(pixel_errors(tuning, seed))
@@ -101,8 +98,10 @@ def _fit_stain(
             familiarity.score(one.source, one.stained.features),
             over_tissue(errors(one.stained.expected_error), one.source, one.stained.rgb),
             check.score(one.source, one.stained.rgb),
-            quality(one.source) if quality else 0.0,
+            one.damage.share,
+            one.damage.kind,
         )
         for one in tuning
     ]
-    return StainSafety(errors, check, fit_thresholds(scores, refuse_share))
+    subjects = [one.subject_id for one in tuning]
+    return StainSafety(errors, check, fit_thresholds(scores, refuse_share, subjects))

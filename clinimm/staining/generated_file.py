@@ -5,8 +5,9 @@ OME-TIFF and DICOM give the same values, for the same tiles have the same digest
 
 from __future__ import annotations
 
+import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from clinimm.modalities.pathology.tiff_directory import (
     is_tiff,
     read_directories,
 )
+from clinimm.modalities.pathology.tiff_metadata import OmeImage, ome_images
 from clinimm.modalities.synthetic import read_dicom_marks, read_mark
 from clinimm.staining.label_mark import shows_label
+from clinimm.staining.plan import size_name
 from clinimm.staining.pyramid import digest_tiles
+from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, dicom_groups, ome_groups
 from clinimm.staining.write_dicom_map import PARAMETRIC_MAP
 from clinimm.staining.write_ome import MANIFEST_NAMESPACE, ome_texts
 
@@ -33,6 +37,10 @@ from clinimm.staining.write_ome import MANIFEST_NAMESPACE, ome_texts
 _DICOM_MARKS = 3
 _CORNER = (128, 256)
 _HEAD_BYTES = 512
+_CENTIMETRE = 3  # TIFF 6.0, ResolutionUnit
+
+#: Micrometres a pixel along a row and along a column, as a file states them.
+Spacing = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class GeneratedFile:
         missing_marks: what should say that it is generated and does not, in words.
         marked: whether anything in the attributes says that it is generated.
         labelled: whether the label is in the pixels of the finest and of the coarsest level.
+        spacings: level (``size_name``) or ``uncertainty`` -> every pixel spacing that the file states for it.
+        groups: part of the file -> its attributes; see ``signed_attributes.py``.
     """
 
     levels: tuple[FoundLevel, ...]
@@ -63,6 +73,8 @@ class GeneratedFile:
     missing_marks: tuple[str, ...]
     marked: bool
     labelled: bool
+    spacings: Mapping[str, tuple[Spacing, ...]]
+    groups: Mapping[str, Groups]
 
 
 def read_generated(path: Path) -> GeneratedFile:
@@ -94,16 +106,47 @@ def _read_tiff(file: FileBytes, path: Path) -> GeneratedFile:
     colour = [one for one in directories if one.number(Tag.SAMPLES, 1) == 3]
     said = [read_mark(one.text(Tag.DESCRIPTION), "description") is not None for one in directories]
     missing = tuple(f"description of picture {number}" for number, one in enumerate(said) if not one)
-    texts = dict(ome_texts(directories[0].text(Tag.DESCRIPTION)))
+    description = directories[0].text(Tag.DESCRIPTION)
+    texts = dict(ome_texts(description))
+    manifest = texts.get(MANIFEST_NAMESPACE) or None
     levels = tuple(FoundLevel(*one.size, digest_tiles(_tiff_tiles(one))) for one in colour)
     return GeneratedFile(
         levels=levels,
         uncertainty=_tiff_uncertainty(path, len(directories)) if len(colour) < len(directories) else None,
-        manifest=texts.get(MANIFEST_NAMESPACE) or None,
+        manifest=manifest,
         missing_marks=missing,
         marked=any(said),
         labelled=bool(colour) and all(shows_label(_tiff_corner(path, one)) for one in (0, len(colour) - 1)),
+        spacings=_tiff_spacings(colour, ome_images(description) if texts else []),
+        groups={"the file": ome_groups(description, manifest or "")},
     )
+
+
+def _tiff_spacings(colour: list[Directory], images: list[OmeImage]) -> dict[str, tuple[Spacing, ...]]:
+    """What TIFF's own fields say of each level, and the OME-XML of the finest and of the map."""
+    found: dict[str, tuple[Spacing, ...]] = {size_name(*one.size): (_tiff_spacing(one),) for one in colour}
+    for name, image in zip((next(iter(found), ""), UNCERTAINTY), images, strict=False):
+        found[name] = (*found.get(name, ()), _ome_spacing(image.pixels))
+    return found
+
+
+def _tiff_spacing(directory: Directory) -> Spacing:
+    if directory.number(Tag.RESOLUTION_UNIT, 0) != _CENTIMETRE:
+        return math.nan, math.nan
+    across, down = (directory.rational(tag) for tag in (Tag.X_RESOLUTION, Tag.Y_RESOLUTION))
+    return (10_000 / across if across > 0 else math.nan), (10_000 / down if down > 0 else math.nan)
+
+
+def _ome_spacing(pixels: Mapping[str, str]) -> Spacing:
+    return _ome_length(pixels, "X"), _ome_length(pixels, "Y")
+
+
+def _ome_length(pixels: Mapping[str, str], axis: str) -> float:
+    try:
+        length = float(pixels.get(f"PhysicalSize{axis}", "nan"))
+    except ValueError:
+        return math.nan
+    return length if pixels.get(f"PhysicalSize{axis}Unit") == "µm" else math.nan
 
 
 def _tiff_tiles(directory: Directory) -> Iterator[bytes]:
@@ -164,7 +207,29 @@ def _read_dicom(folder: Path, chosen: Path | None) -> GeneratedFile:
         missing_marks=tuple(missing),
         marked=marked,
         labelled=bool(colour) and all(shows_label(_dicom_corner(*one)) for one in (colour[0], colour[-1])),
+        spacings={_part_name(one): _dicom_spacings(one) for _, one in headers},
+        groups={_part_name(one): dicom_groups(one) for _, one in headers},
     )
+
+
+def _part_name(header: Any) -> str:
+    if header.SOPClassUID == PARAMETRIC_MAP:
+        return UNCERTAINTY
+    return size_name(int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows))
+
+
+def _dicom_spacings(header: Any) -> tuple[Spacing, ...]:
+    """Pixel Spacing, and for a level what follows from the size of the imaged volume."""
+    try:
+        measures = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        down, across = (1000 * float(one) for one in measures.PixelSpacing)
+    except (AttributeError, IndexError, TypeError, ValueError):
+        across, down = math.nan, math.nan
+    if header.SOPClassUID == PARAMETRIC_MAP:
+        return ((across, down),)
+    width, height = (float(header.get(name) or "nan") for name in ("ImagedVolumeWidth", "ImagedVolumeHeight"))
+    columns, rows = int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows)
+    return (across, down), (1000 * width / columns, 1000 * height / rows)
 
 
 def _series(folder: Path, chosen: Path | None) -> list[tuple[Path, Any]]:

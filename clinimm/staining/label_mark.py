@@ -32,20 +32,22 @@ def label_text(stain: str) -> str:
     return " - ".join((*WARNING, stain))
 
 
-def label(stain: str, width: int, height: int) -> Picture:
+def label(stain: str, width: int, height: int, notes: tuple[str, ...] = ()) -> Picture:
     """The label for an image of this size: a white plate with dark red letters.
 
     Args:
         stain: name of the stain that is imitated.
         width, height: of the whole image at this level, pixels.
+        notes: further lines, such as that there is no safety case.
     """
+    lines = (*WARNING, stain, *notes)
     letters = _LETTERS
     while letters > _SMALLEST_LETTERS:
-        plate = _plate((*WARNING, stain), letters)
+        plate = _plate(lines, letters)
         if plate.shape[0] <= height * _LARGEST_SHARE and plate.shape[1] <= width * _LARGEST_SHARE:
             return plate
         letters -= 1
-    return _plate((*WARNING, stain), _SMALLEST_LETTERS)
+    return _plate(lines, _SMALLEST_LETTERS)
 
 
 def draw(pixels: Picture, top: int, left: int, mark: Picture) -> Picture:

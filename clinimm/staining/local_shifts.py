@@ -1,7 +1,7 @@
 """How far two registered slides are apart, place by place, without landmarks.
 
 In each window that holds structure, the source's structure is looked for in the warped target around
-the same place (normalised cross-correlation, as in scikit-image's ``match_template``). Windows that do
+the same place (normalised cross-correlation). Windows that do
 not belong together correlate too: how much is measured on this very pair, by looking for each window
 in places where it cannot be, and a window is *judged* only where its own place beats those. The share
 of windows that could be judged says whether the two slides show the same tissue at all; their shifts
@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 
 from clinimm.staining.deformation import Deformation
+from clinimm.staining.match_windows import Match, Matcher
 from clinimm.staining.picture import Picture, warp_block
 from clinimm.staining.structure import StructureScale, structure
 
@@ -235,11 +236,7 @@ def _judge(
     pixel_um: float,
     seed: int,
 ) -> LocalShifts:
-    own = [_match(window, place) for window, place in zip(windows, places, strict=True)]
-    wrong = [
-        _match(windows[i], places[j]).correlation
-        for i, j in _wrong_places(points_um, scale, np.random.default_rng(seed))
-    ]
+    own, wrong = _compared(points_um, scale, windows, places, seed)
     limit = float(np.quantile(wrong, 1 - CHANCE)) if wrong else 1.0
     correlation = np.array([match.correlation for match in own], dtype=float)
     in_place = np.array([match.in_place for match in own], dtype=float)
@@ -247,6 +244,22 @@ def _judge(
     within = np.abs(shifts).max(axis=-1, initial=0) < scale.reach_um - pixel_um
     judged = (correlation > limit) & within
     return LocalShifts(scale, points_um, shifts, judged, correlation, in_place, limit)
+
+
+def _compared(
+    points_um: Float64[np.ndarray, "window 2"],
+    scale: Scale,
+    windows: list[np.ndarray],
+    places: list[np.ndarray],
+    seed: int,
+) -> tuple[list[Match], list[float]]:
+    """Each window in its own place, and the best correlations in wrong ones."""
+    if not windows:
+        return [], []
+    matcher = Matcher(windows, places)
+    wrong = _wrong_places(points_um, scale, np.random.default_rng(seed))
+    own = [matcher.match(index, index) for index in range(len(windows))]
+    return own, [float(matcher.surface(window, place).max()) for window, place in wrong]
 
 
 def _wrong_places(
@@ -260,33 +273,3 @@ def _wrong_places(
         chosen = generator.permutation(far)[:each]
         pairs += [(index, int(other)) for other in chosen]
     return pairs
-
-
-@dataclass(frozen=True)
-class _Match:
-    """Where a window is seen: best correlation, that without a shift, and the shift (x, y) in pixels."""
-
-    correlation: float
-    in_place: float
-    shift: tuple[float, float]
-
-
-def _match(window: np.ndarray, place: np.ndarray) -> _Match:
-    """The best shift of a window, to a fraction of a pixel by a parabola."""
-    from skimage.feature import match_template
-
-    surface = match_template(place, window)
-    row, column = np.unravel_index(int(np.argmax(surface)), surface.shape)
-    middle = surface.shape[0] // 2, surface.shape[1] // 2
-    down = row + _vertex(surface[:, column], int(row)) - middle[0]
-    right = column + _vertex(surface[row], int(column)) - middle[1]
-    return _Match(float(surface[row, column]), float(surface[middle]), (float(right), float(down)))
-
-
-def _vertex(values: np.ndarray, index: int) -> float:
-    """Offset of a parabola's vertex through the largest value and its two neighbours."""
-    if not 0 < index < len(values) - 1:
-        return 0.0
-    before, here, after = (float(value) for value in values[index - 1 : index + 2])
-    bend = before - 2 * here + after
-    return 0.5 * (before - after) / bend if bend < 0 else 0.0

@@ -15,7 +15,7 @@ from clinimm.staining.pairs import StainPair
 
 _TABLE = "pairs.parquet"
 _COLUMNS = ("subject_id", "specimen", "file", "stains", "resolution_um", "left", "top", "side", "digest",
-            "error_um", "synthetic")  # fmt: skip
+            "error_um", "synthetic", "simulated")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def _row(region: Region, file: str) -> dict[str, object]:
         "digest": region.digest,
         "error_um": region.error_um,
         "synthetic": pair.synthetic,
+        "simulated": pair.simulated,
     }
 
 
@@ -110,6 +111,7 @@ class PairStore:
                 valid=arrays["valid"],
                 resolution_um=float(str(row["resolution_um"])),
                 synthetic=bool(row["synthetic"]),
+                simulated=bool(row.get("simulated", False)),
             )
         left, top, side = (int(str(row[name])) for name in ("left", "top", "side"))
         return Region(pair, left, top, side, str(row["digest"]), _number(row["error_um"]))

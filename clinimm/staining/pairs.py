@@ -22,7 +22,10 @@ class StainPair:
         targets: stain -> (row, column, 3), where the source has its pixels.
         valid: True where registration overlaps; elsewhere a target says nothing.
         resolution_um: micrometres a pixel of all of them.
-        synthetic: whether any of them is marked as generated, or derived from such (law 6).
+        synthetic: whether any of them was made and not scanned: marked as generated, derived from such
+            (law 6), or simulated.
+        simulated: whether it is synthetic only as a slide of the simulated hospital, which is there to be
+            learned from.
     """
 
     subject_id: str
@@ -32,6 +35,7 @@ class StainPair:
     valid: Bool[np.ndarray, "row column"]
     resolution_um: float
     synthetic: bool = False
+    simulated: bool = False
 
     def __post_init__(self) -> None:
         shape = self.source.shape
@@ -88,7 +92,7 @@ def check_pairs(
                 f"{pair.name} has {pair.resolution_um:g} um a pixel, the model works at {resolution_um:g}: "
                 "resample it, or set staining.resolution_um."
             )
-        if pair.synthetic and not allow_synthetic:
+        if pair.synthetic and not pair.simulated and not allow_synthetic:
             raise DataError(
                 f"{pair.name} is marked as generated. A model that learns from made images learns its maker: "
                 "leave it out, or set staining.allow_synthetic_input where that is meant (simulations)."

@@ -36,6 +36,19 @@ class Block:
         """Width, pixels."""
         return self.right - self.left
 
+    def tiles(self) -> list[Block]:
+        """The stored tiles of the block, row by row; the last of a row or column may be smaller."""
+        return [
+            Block(top, left, min(top + TILE_PIXELS, self.bottom), min(left + TILE_PIXELS, self.right))
+            for top in range(self.top, self.bottom, TILE_PIXELS)
+            for left in range(self.left, self.right, TILE_PIXELS)
+        ]
+
+    def within(self, outer: Block) -> tuple[slice, slice]:
+        """Its rows and columns, counted from the corner of a block that holds it."""
+        rows = slice(self.top - outer.top, self.bottom - outer.top)
+        return rows, slice(self.left - outer.left, self.right - outer.left)
+
     def widened(self, margin: int) -> Block:
         """The block with ``margin`` pixels more on each side; it may reach out of the image."""
         return Block(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
@@ -104,6 +117,15 @@ class Plan:
             block.left + up(block.columns, self.stride),
         )
         return whole.widened(self.halo)
+
+
+def size_name(columns: int, rows: int) -> str:
+    """What a level is called, in any file of any format.
+
+    >>> size_name(1500, 700)
+    '1500x700'
+    """
+    return f"{columns}x{rows}"
 
 
 def up(value: int, step: int) -> int:

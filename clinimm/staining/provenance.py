@@ -1,15 +1,17 @@
 """Who made a virtual stain from what, signed, and whether a file is still what was signed.
 
 The manifest binds the pixels of every level, the source, the model, the settings and what was
-refused. It stands inside the file and, for people, beside it. A signature tells that nothing changed
-since; only a key that somebody vouches for tells who signed.
+refused; the pixel spacing; and whose it is: patient, study, series and frame of reference of DICOM, the
+description of OME-TIFF. It stands inside the file and, for people, beside it. A signature tells that
+nothing changed since; only a key that somebody vouches for tells who signed.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -17,12 +19,15 @@ from typing import Any
 
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import digest_bytes, write_text
-from clinimm.core.sign import Signature, check, is_whole, sign
+from clinimm.core.sign import Signature, canonical, check, is_whole, sign
 from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.modalities.synthetic import Provenance
 from clinimm.provenance import code_version
-from clinimm.staining.generated_file import FoundLevel, GeneratedFile, read_generated
+from clinimm.staining.cautions import Cautions
+from clinimm.staining.generated_file import FoundLevel, GeneratedFile, Spacing, read_generated
 from clinimm.staining.label_mark import label_text
+from clinimm.staining.plan import size_name
+from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, changed, digests
 from clinimm.staining.whole_slide import CELL_PIXELS, StainedSlide
 from clinimm.staining.write_ome import uncertainty_values
 
@@ -37,7 +42,10 @@ __all__ = [
     "write_beside",
 ]
 
-SCHEMA = "clinimm.synthetic-manifest/1"
+SCHEMA = "clinimm.synthetic-manifest/2"
+#: The form before, in which nothing of patient, study or description was signed.
+_OLDER = "clinimm.synthetic-manifest/1"
+_SPACING_TOLERANCE = 1e-5  # share; formats keep seven digits and more
 
 
 class State(Enum):
@@ -76,6 +84,7 @@ class Origin:
         source_synthetic: whether the source was generated itself.
         patient: digests of the record that conditioned the stain and of what refuses.
         made: UTC.
+        cautions: what a reader must know of the run, its safety case and the record.
     """
 
     source_digest: str
@@ -83,21 +92,25 @@ class Origin:
     source_synthetic: bool
     patient: Mapping[str, Any]
     made: datetime
+    cautions: Cautions = field(default_factory=Cautions)
 
     def provenance(self, stain: str) -> Provenance:
         """The short form, which marks everything that is derived from the image."""
         return Provenance(stain, self.model_digest, self.source_digest, f"clinimm {code_version()}")
 
 
-def signed_manifest(stained: StainedSlide, origin: Origin, key_file: Path | None = None) -> str:
+def signed_manifest(
+    stained: StainedSlide, origin: Origin, attributes: Mapping[str, Groups], key_file: Path | None = None
+) -> str:
     """The manifest of a stained slide with its signature, as JSON.
 
     Args:
         stained: finished.
         origin: what it was made of.
+        attributes: of each part of the file that will hold it; see ``signed_attributes.py``.
         key_file: Ed25519 private key (PEM); None is this user's own.
     """
-    pyramid = stained.pyramid
+    pyramid, salt = stained.pyramid, secrets.token_hex(16)
     body = {
         "schema": SCHEMA,
         "synthetic": True,
@@ -116,6 +129,7 @@ def signed_manifest(stained: StainedSlide, origin: Origin, key_file: Path | None
         ],
         "uncertainty": {
             "cell_pixels": CELL_PIXELS,
+            "calibrated": stained.calibrated,
             "digest": digest_bytes(uncertainty_values(stained).astype("<u2").tobytes()),
         },
         "shares": {
@@ -123,8 +137,11 @@ def signed_manifest(stained: StainedSlide, origin: Origin, key_file: Path | None
             "stained": round(stained.stained_share, 6),
             "refused": round(stained.refused_share, 6),
         },
+        "refused_tiles": dict(stained.refused_tiles),
+        "cautions": origin.cautions.to_json(),
+        "attributes": {"salt": salt, "digests": digests(attributes, salt)},
     }
-    signature = asdict(sign(_canonical(body), key_file))
+    signature = asdict(sign(canonical(body), key_file))
     return json.dumps({"manifest": body, "signature": signature}, sort_keys=True)
 
 
@@ -165,7 +182,7 @@ def verify_file(path: Path, key: Path | None = None) -> Verdict:
     problems = (*disagreement, *_problems(body, found))
     stranger = _stranger(body, signature, key)
     state = State.ALTERED if problems else State.UNKNOWN if stranger else State.INTACT
-    return Verdict(state, provenance, signature.key_id, (*problems, *stranger), body)
+    return Verdict(state, provenance, signature.key_id, (*problems, *stranger, *_older(body)), body)
 
 
 def _manifest_text(path: Path, found: GeneratedFile) -> tuple[str | None, tuple[str, ...]]:
@@ -185,7 +202,7 @@ def _read(text: str) -> tuple[Mapping[str, Any], Signature] | None:
         body, signature = dict(value["manifest"]), Signature(**value["signature"])
     except (KeyError, TypeError, ValueError):
         return None
-    if body.get("schema") != SCHEMA or not is_whole(_canonical(body), signature):
+    if body.get("schema") not in (SCHEMA, _OLDER) or not is_whole(canonical(body), signature):
         return None
     return body, signature
 
@@ -201,15 +218,49 @@ def _problems(body: Mapping[str, Any], found: GeneratedFile) -> tuple[str, ...]:
             problems.append(f"the pixels of level {number} were changed")
     if found.uncertainty != body["uncertainty"]["digest"]:
         problems.append("the uncertainty map was " + ("removed" if found.uncertainty is None else "changed"))
+    problems += _spacing_problems(body, found)
+    if (attributes := body.get("attributes")) is not None:
+        names = {size_name(one.columns, one.rows): f"level {number}" for number, one in enumerate(signed)}
+        names[UNCERTAINTY] = "the uncertainty map"
+        problems += changed(attributes["digests"], attributes["salt"], found.groups, names)
     problems += [f"the mark was removed: {mark}" for mark in found.missing_marks]
     if not found.labelled:
         problems.append("the label is not in the pixels")
     return tuple(problems)
 
 
+def _spacing_problems(body: Mapping[str, Any], found: GeneratedFile) -> list[str]:
+    """Where the file states another pixel spacing than was signed."""
+    um = body["micrometres_per_pixel"]
+    problems = []
+    for number, one in enumerate(body["levels"]):
+        stated = found.spacings.get(size_name(one["columns"], one["rows"]), ())
+        if not all(_is_near(spacing, um, 1 << number) for spacing in stated):
+            problems.append(f"the pixel spacing of level {number} was changed")
+    cell = body["uncertainty"]["cell_pixels"]
+    if not all(_is_near(spacing, um, cell) for spacing in found.spacings.get(UNCERTAINTY, ())):
+        problems.append("the pixel spacing of the uncertainty map was changed")
+    return problems
+
+
+def _is_near(spacing: Spacing, um: list[float], scale: int) -> bool:
+    # Written so that what is no number is not near.
+    return all(
+        abs(one / (signed * scale) - 1) <= _SPACING_TOLERANCE for one, signed in zip(spacing, um, strict=True)
+    )
+
+
+def _older(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an older manifest does not cover."""
+    if body["schema"] == SCHEMA:
+        return ()
+    words = "its signature covers neither patient, study and series nor the description"
+    return (f"the manifest is of an older form, {body['schema']}: {words}",)
+
+
 def _stranger(body: Mapping[str, Any], signature: Signature, key: Path | None) -> tuple[str, ...]:
     try:
-        check(_canonical(body), signature, key)
+        check(canonical(body), signature, key)
     except IntegrityError as error:
         return (str(error),)
     return ()
@@ -236,7 +287,3 @@ def _loaded(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")

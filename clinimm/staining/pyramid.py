@@ -104,9 +104,14 @@ def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
 
 
 def build_levels(
-    spool: Spool, plan: Plan, codec: Codec, stain: str, progress: Progress = QUIET
+    spool: Spool,
+    plan: Plan,
+    codec: Codec,
+    stain: str,
+    progress: Progress = QUIET,
+    notes: tuple[str, ...] = (),
 ) -> StoredPyramid:
-    """Make every level above the stained one, from what lies in ``spool``."""
+    """Make every level above the stained one, from what lies in ``spool``; ``notes`` stand in the label."""
     band_rows = plan.block // TILE_PIXELS
     levels = [StoredLevel(0, plan.width, plan.height, plan.bands, band_rows)]
     for number, (width, height) in enumerate(level_sizes(plan.width, plan.height)[1:], start=1):
@@ -114,7 +119,7 @@ def build_levels(
         level = StoredLevel(number, width, height, -(-height // TILE_PIXELS), 1)
         levels.append(level)
         pyramid = StoredPyramid(spool, codec, tuple(levels))
-        mark = label(stain, width, height)
+        mark = label(stain, width, height, notes)
         missing = [row for row in range(level.tile_rows) if not spool.done(number, row)]
         for row in progress.track(missing, f"level {number}", len(missing)):
             spool.put(number, row, _tile_row(pyramid, below, level, row, mark))

@@ -1,10 +1,12 @@
 """The smooth deformation: a thin-plate spline through local shifts, coarse to fine.
 
 At each scale the shifts of windows that could be judged are fitted by a smoothing thin-plate spline
-(SciPy). How stiff it is, cross-validation says: where the windows do not support a bend, the fit is an
-affine correction, and where they contradict each other, nothing is done. The spline is made stiffer
-until nothing folds. Windows that disagree with all around them are left out. What was fitted is judged
-on the other half of the windows, and kept only where they look more alike than before.
+(SciPy). How stiff it is, cross-validation says. A window tells where its tissue lies to about half the
+finest structure that it shows, and neighbouring sections share but some of their nuclei: nothing is
+fitted where less than that is left, where too few windows match, or where they do not foretell each
+other. The spline is made stiffer until nothing folds. Windows that disagree with all around them are
+left out. What was fitted is judged on the windows in between, and kept only where they look more alike
+than before.
 """
 
 from __future__ import annotations
@@ -12,20 +14,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
+from clinimm.staining.compare import Comparison
 from clinimm.staining.deformation import Deformation
-from clinimm.staining.local_shifts import SCALES, LocalShifts, Pair, local_shifts, window_grid
+from clinimm.staining.local_shifts import CELL, REGION, TISSUE, LocalShifts
 
 #: Least local change of area that a fit may leave; 0 would be a fold.
 LEAST_JACOBIAN = 0.2
-#: Windows a grid; more say little more about a smooth field.
-MOST_WINDOWS = 200
 #: Rounds of fitting a scale; the second sees windows that the first has straightened.
 _ROUNDS = 2
 #: Fewer judged windows do not make a field.
 _FEWEST = 8
-_LEAST_SHARE = 0.25
+#: Share of the windows that has to be judged. Neighbouring sections share glands, and so coarse windows
+#: may be fitted, but not all nuclei: where fewer of the finest match, a fit would follow the wrong ones.
+_LEAST_SHARE = {TISSUE.name: 0.25, REGION.name: 0.25, CELL.name: 0.7}
+#: Share at which windows are enough to choose between two maps.
+_ENOUGH_TO_CHOOSE = 0.25
+#: Of the windows' shifts, the share that their fit may miss when each is left out: half the variance.
+_MOST_MISSED = 0.7
 #: Gain in the mean correlation of left-out windows that a fit has to bring.
 _LEAST_GAIN = 0.002
 #: Of the fits that foretell about as well as the best, the stiffest is taken.
@@ -36,50 +43,51 @@ _FOLDS = 5
 Points = Float64[np.ndarray, "point 2"]
 
 
+def likelier(seen: Comparison, plain: Deformation, bent: Deformation) -> Deformation:
+    """``bent`` where it does not fold and windows look more alike under it, else ``plain``.
+
+    The finest scale at which either shows the same structure in both slides decides.
+    """
+    if bent.least_jacobian() < LEAST_JACOBIAN:
+        return plain
+    for scale in reversed(list(seen.scales())):
+        before, after = (seen.left_out(one, scale) for one in (plain, bent))
+        if max(before.judged_share, after.judged_share) >= _ENOUGH_TO_CHOOSE:
+            return bent if _agrees_better(before, after) else plain
+    return plain
+
+
 def refine_smooth(
-    pair: Pair,
-    start: Deformation,
-    tissue: Bool[np.ndarray, "row column"],
-    seed: int = 0,
-    say: Callable[[str], None] = lambda _: None,
+    seen: Comparison, start: Deformation, say: Callable[[str], None] = lambda _: None
 ) -> Deformation:
     """``start`` with a smooth displacement added that brings local structure together."""
     found = start
-    for scale in SCALES:
-        if not scale.suits(pair.source):
-            continue
-        extent = extent_um(pair)
-        even, odd = (window_grid(tissue, extent, scale, MOST_WINDOWS, which) for which in (False, True))
-        at_scale = pair.at(scale)
-        left_out = local_shifts(at_scale, found, scale, odd, seed)
+    for scale in seen.scales():
         for _ in range(_ROUNDS):
-            say(f"deformation, {scale.name}: {len(even)} windows")
-            fitted = _fitted(found, local_shifts(at_scale, found, scale, even, seed), seed)
+            windows = seen.to_fit(found, scale)
+            say(f"deformation, {scale.name}: {windows.windows} windows")
+            fitted = _fitted(found, windows, seen.seed)
             if fitted is None:
                 break
-            now = local_shifts(at_scale, fitted, scale, odd, seed)
-            if not _agrees_better(left_out, now):
+            if not _agrees_better(seen.left_out(found, scale), seen.left_out(fitted, scale)):
                 break
-            found, left_out = fitted, now
+            found = fitted
     return found
-
-
-def extent_um(pair: Pair) -> tuple[float, float]:
-    """Width and height of the source."""
-    rows, columns = pair.source.shape
-    return columns * pair.source.resolution_um, rows * pair.source.resolution_um
 
 
 def _fitted(base: Deformation, shifts: LocalShifts, seed: int) -> Deformation | None:
     """The base followed by the smooth field that the shifts support; None where they support none."""
-    if shifts.judged.sum() < _FEWEST or shifts.judged_share < _LEAST_SHARE:
+    if shifts.judged.sum() < _FEWEST or shifts.judged_share < _LEAST_SHARE[shifts.scale.name]:
         return None
     points, values = _consistent(shifts.points_um[shifts.judged], shifts.shifts_um[shifts.judged])
+    left = float(np.median(np.linalg.norm(values, axis=-1)))
     unit = shifts.scale.window_um
-    start = _STIFFNESS.index(_best_stiffness(points / unit, values, seed))
-    for stiffness in _STIFFNESS[start:]:
+    stiffness, missed = _best_stiffness(points / unit, values, seed)
+    if left < shifts.scale.fine_um / 2 or missed > _MOST_MISSED * left:
+        return None
+    for stiffer in _STIFFNESS[_STIFFNESS.index(stiffness) :]:
         nodes = np.clip(base.nodes_um(), points.min(axis=0) - unit, points.max(axis=0) + unit)
-        field = _spline(points / unit, values, stiffness)(nodes / unit)
+        field = _spline(points / unit, values, stiffer)(nodes / unit)
         candidate = base.followed_by_shift(field.reshape(base.displacement_um.shape))
         if candidate.least_jacobian() >= LEAST_JACOBIAN:
             return candidate
@@ -95,8 +103,8 @@ def _spline(points: Points, values: Points, stiffness: float) -> Callable[[Point
     return spline
 
 
-def _best_stiffness(points: Points, values: Points, seed: int) -> float:
-    """The stiffness whose spline foretells left-out windows best (median distance)."""
+def _best_stiffness(points: Points, values: Points, seed: int) -> tuple[float, float]:
+    """The stiffness whose spline foretells left-out windows best, and by how much it misses them (median)."""
     fold = np.random.default_rng(seed).permutation(len(points)) % _FOLDS
     losses = []
     for stiffness in _STIFFNESS:
@@ -111,7 +119,7 @@ def _best_stiffness(points: Points, values: Points, seed: int) -> float:
         ]
         losses.append(float(np.median(np.concatenate(misses))) if misses else np.inf)
     good = np.flatnonzero(np.array(losses) <= _ABOUT_AS_WELL * min(losses))
-    return _STIFFNESS[int(good[-1])]
+    return _STIFFNESS[int(good[-1])], losses[int(good[-1])]
 
 
 def _consistent(points: Points, values: Points, neighbours: int = 6) -> tuple[Points, Points]:

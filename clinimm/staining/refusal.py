@@ -17,14 +17,17 @@ import numpy as np
 from jaxtyping import Float
 
 from clinimm.core.errors import DataError
-from clinimm.staining.agreement import Figure
+from clinimm.staining.agreement import Figure, mean_by_unit
 from clinimm.staining.clusters import DRAWS, cluster_figure, figure_json, ratio
+from clinimm.staining.tissue_damage import DAMAGES
 
-#: Why a tile is refused: unlike the training tiles; expected error too large; nuclei or structure
-#: at odds with the source; damaged (pen, blur, fold, bubble).
+#: What a tile is judged by: unlike the training tiles; expected error too large; nuclei or structure
+#: at odds with the source; damaged tissue.
 REASONS = ("outside", "uncertain", "hallucination", "quality")
-#: A tile is never refused for a smaller damaged share of its tissue than this.
-LEAST_DAMAGE = 0.25
+#: Why a tile is refused, as it is written down: damage by what it is.
+TILE_REASONS = (*REASONS[:-1], *DAMAGES)
+#: A tile is refused as damaged where more of its tissue is than this share.
+MOST_DAMAGE = 0.25
 _SMALLEST = 1e-9
 _CURVE_POINTS = 21
 
@@ -38,12 +41,33 @@ class TileScores:
         uncertain: mean calibrated expected error over tissue, in 0 to 1.
         hallucination: inconsistency with the source (``hallucination.py``).
         quality: share of the tissue that is damaged, 0 to 1.
+        damage: by what most of all, of ``DAMAGES``; empty where nothing is.
     """
 
     outside: float
     uncertain: float
     hallucination: float
     quality: float
+    damage: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What the thresholds of all but one tuning subject refuse of that one's sound tiles.
+
+    Attributes:
+        share: mean over the tuning subjects; what to expect of another person's ordinary tissue.
+        low, high: its interval over subjects; None where there are too few.
+        subjects: how many.
+        promised: the least share that so many subjects can promise, 1 / (subjects + 1): a new subject
+            is the strangest of all with that chance (Vovk et al. 2005, conformal prediction).
+    """
+
+    share: float
+    low: float | None
+    high: float | None
+    subjects: int
+    promised: float
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,11 @@ class Thresholds:
 
     Attributes:
         outside, uncertain, hallucination, quality: see ``TileScores``.
-        tiles, refused: tuning tiles, and how many of them these thresholds refuse.
+        tiles, refused: sound tuning tiles, and how many of them these thresholds refuse.
+        aim: ``staining.refuse_share``; None in a safety case of an older form.
+        damaged: tuning tiles that are refused as damaged, and say nothing of the other thresholds.
+        left_out: what is refused of a subject that the thresholds have not seen; None as ``aim``, and where
+            there is one subject only.
     """
 
     outside: float
@@ -61,13 +89,17 @@ class Thresholds:
     quality: float
     tiles: int
     refused: int
+    aim: float | None = None
+    damaged: int = 0
+    left_out: LeftOut | None = None
 
     def reasons(self, scores: TileScores) -> tuple[str, ...]:
-        """Every reason to refuse the tile; empty where there is none.
+        """Every reason to refuse the tile, of ``TILE_REASONS``; empty where there is none.
 
         A score that is not a number is a reason: what cannot be judged is not shown.
         """
-        return tuple(name for name in REASONS if not getattr(scores, name) <= getattr(self, name))
+        above = [name for name in REASONS if not getattr(scores, name) <= getattr(self, name)]
+        return tuple((scores.damage or DAMAGES[0]) if name == "quality" else name for name in above)
 
     def risk(self, scores: TileScores) -> float:
         """How near to refusal a tile is: above 1 it is refused."""
@@ -79,22 +111,28 @@ class Thresholds:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Thresholds:
-        """The inverse of ``to_json``."""
-        return cls(**value)
+        """The inverse of ``to_json``; reads the older form, which had less to say."""
+        found = value.get("left_out")
+        return cls(**{**value, "left_out": None if found is None else LeftOut(**found)})
 
 
-def fit_thresholds(scores: Sequence[TileScores], share: float) -> Thresholds:
+def fit_thresholds(scores: Sequence[TileScores], share: float, subjects: Sequence[str] = ()) -> Thresholds:
     """The strictest thresholds that refuse at most ``share`` of the tuning tiles.
 
     From the largest score seen, one reason after the other is lowered by one tile, in turn, for as
     long as all reasons together stay within the share. Where the share is less than one tile, each
-    threshold is the largest score seen. Tiles of one subject resemble each other, so with few tuning
-    subjects more of other people's tiles are refused than the share: at 0.05 and seven subjects
-    about 0.15 (``benchmarks/stain_safety.py``).
+    threshold is the largest score seen. Damage is refused above ``MOST_DAMAGE`` whoever shows it; tiles
+    that are refused for it are left out of the rest, unless there is no other.
+
+    Tiles of one subject resemble each other, so with few tuning subjects more of other people's tiles
+    are refused than the share; ``LeftOut`` says how many. Thresholds that are widened until a left-out
+    subject keeps to the share were tried and are not used: they let most planted nuclei through
+    (``governance/decisions/0012``).
 
     Args:
         scores: of tuning tiles.
         share: ``staining.refuse_share``.
+        subjects: whose tiles; without them nothing is said of left-out subjects.
 
     Raises:
         DataError: there is no tile, or a score is not finite.
@@ -105,30 +143,59 @@ def fit_thresholds(scores: Sequence[TileScores], share: float) -> Thresholds:
             f"{len(table)} tuning tiles with {int(np.sum(~np.isfinite(table)))} scores that are no number; "
             "refusal needs at least one tile, and a number each."
         )
+    sound = table[:, -1] <= MOST_DAMAGE
+    judged = sound if sound.any() else np.ones(len(table), dtype=bool)
+    limits = _limits(table[judged, :-1], share)
+    outside, uncertain, hallucination = (float(limit) for limit in limits)
+    owners = np.array(subjects)[judged] if len(subjects) else np.zeros(0)
+    return Thresholds(
+        outside,
+        uncertain,
+        hallucination,
+        MOST_DAMAGE,
+        tiles=int(judged.sum()),
+        refused=int(_above(table[judged, :-1], limits).sum()),
+        aim=share,
+        damaged=int((~sound).sum()),
+        left_out=_left_out(table[judged, :-1], share, owners),
+    )
+
+
+def _left_out(table: Float[np.ndarray, "tile reason"], share: float, owners: np.ndarray) -> LeftOut | None:
+    """Fit to all subjects but one, count what is refused of that one, for each in turn."""
+    names = np.unique(owners)
+    if len(names) < 2:
+        return None
+    refused = np.zeros(len(table))
+    for name in names:
+        own = owners == name
+        refused[own] = _above(table[own], _limits(table[~own], share))
+    found = mean_by_unit(refused, [str(owner) for owner in owners])
+    low, high = (end if np.isfinite(end) else None for end in (found.low, found.high))
+    return LeftOut(found.value, low, high, len(names), 1 / (len(names) + 1))
+
+
+def _limits(table: Float[np.ndarray, "tile reason"], share: float) -> Float[np.ndarray, " reason"]:
+    """See ``fit_thresholds``: from the largest score down, a tile at a time, each reason in turn."""
     descending = -np.sort(-table, axis=0)
-    descending[:, -1] = np.maximum(descending[:, -1], LEAST_DAMAGE)
     allowed = int(share * len(table) + _SMALLEST)
-    passed = np.zeros(len(REASONS), dtype=int)
-    open_reasons = list(range(len(REASONS)))
+    reasons = range(table.shape[1])
+    passed = np.zeros(len(reasons), dtype=int)
+    open_reasons = list(reasons)
     while open_reasons:
         for reason in tuple(open_reasons):
             stricter = passed.copy()
             stricter[reason] += 1
-            if stricter[reason] == len(table) or _refused(table, descending, stricter) > allowed:
+            if stricter[reason] == len(table) or _above(table, descending[stricter, reasons]).sum() > allowed:
                 open_reasons.remove(reason)
             else:
                 passed = stricter
-    outside, uncertain, hallucination, quality = (
-        float(descending[passed[reason], reason]) for reason in range(len(REASONS))
-    )
-    refused = _refused(table, descending, passed)
-    return Thresholds(outside, uncertain, hallucination, quality, len(table), refused)
+    return np.asarray(descending[passed, reasons])
 
 
-def _refused(table: np.ndarray, descending: np.ndarray, passed: np.ndarray) -> int:
-    """How many tiles are above the ``passed``-th largest value of any score."""
-    limits = descending[passed, np.arange(len(passed))]
-    return int((table > limits).any(axis=1).sum())
+def _above(table: Float[np.ndarray, "tile reason"], limits: Float[np.ndarray, " reason"]) -> np.ndarray:
+    """Which tiles are above a limit."""
+    return np.asarray((table > limits).any(axis=1))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,9 @@ from jaxtyping import Float, UInt8
 
 from clinimm.core.record import digest_json
 from clinimm.staining.optical import optical_density
+from clinimm.staining.plan import Block
 from clinimm.staining.safety import TileRefuser
+from clinimm.staining.tissue_damage import UNDAMAGED, TissueDamage
 
 #: Mean optical density from which on a pixel is not bare glass, and the least share of such pixels of a
 #: tile that has anything to judge.
@@ -23,19 +25,21 @@ Picture = UInt8[np.ndarray, "row column 3"]
 
 
 class RefuseTile:
-    """Whether a tile must not be shown as a stain; see ``run_block.Refuse``.
+    """Why a tile must not be shown as a stain; see ``patient.Refuse``.
 
     Args:
         refuser: of ``SafetyCase.refuser``.
+        damage: of the slide's tissue; None takes all of it for sound.
     """
 
-    def __init__(self, refuser: TileRefuser) -> None:
-        self._refuser = refuser
+    def __init__(self, refuser: TileRefuser, damage: TissueDamage | None = None) -> None:
+        self._refuser, self._damage = refuser, damage
 
     @property
     def digest(self) -> str:
         """Of what decides."""
-        return digest_json([self._refuser.digest, _GLASS_DENSITY, _LEAST_TISSUE, _SMALLEST_PIXELS])
+        constants = [_GLASS_DENSITY, _LEAST_TISSUE, _SMALLEST_PIXELS, self._damage is not None]
+        return digest_json([self._refuser.digest, *constants])
 
     def __call__(
         self,
@@ -43,11 +47,13 @@ class RefuseTile:
         colour: Picture,
         uncertainty: Float[np.ndarray, "row column"],
         features: Float[np.ndarray, " feature"],
-    ) -> bool:
-        """True where the tile must not be believed."""
+        place: Block,
+    ) -> tuple[str, ...]:
+        """Why the tile must not be believed; empty where it may be shown."""
         if (optical_density(source).mean(axis=2) > _GLASS_DENSITY).mean() < _LEAST_TISSUE:
-            return False
-        return self._refuser(_roomy(source), _roomy(colour), _roomy(uncertainty), features)
+            return ()
+        found = UNDAMAGED if self._damage is None else self._damage.of(source, place.top, place.left)
+        return self._refuser(_roomy(source), _roomy(colour), _roomy(uncertainty), features, found)
 
 
 def _roomy(part: np.ndarray) -> np.ndarray:

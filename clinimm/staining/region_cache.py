@@ -17,7 +17,7 @@ from clinimm.staining.pair_store import Region
 from clinimm.staining.pairs import StainPair
 
 #: Raise when the same slides would give other regions: old entries are then misses.
-VERSION = 2
+VERSION = 3
 _SETTINGS = ("resolution_um", "regions", "region_pixels", "largest_error_um", "allow_synthetic_input",
              "register_pairs")  # fmt: skip
 _NOTE = "note"
@@ -84,7 +84,8 @@ def _read(entry: Entry, files: Files) -> Made:
     regions = []
     for place, row in enumerate(note["regions"]):
         pair = StainPair(
-            **whose,
+            subject_id=files.subject_id,
+            specimen=files.specimen,
             source=entry[f"{place}:source"],
             targets={stain: entry[f"{place}:{stain}"] for stain in row["stains"]},
             valid=entry[f"{place}:valid"],

@@ -1,6 +1,6 @@
 """Lay the target stain on the source stain: any rotation, then affine, then smooth; and say how well.
 
-    structure -> search -> rigid -> affine -> smooth deformation -> own error estimate -> gate
+    structure -> search -> rigid -> affine -> B-splines -> local shifts -> own error estimate -> gate
 
 Only overviews and windows are read, so memory does not grow with the slides. There is no randomness
 but the choice of wrong places that a window is compared with, and that follows the seed: the same
@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
-from scipy import ndimage
 
 from clinimm.core.errors import InputRejected
 from clinimm.staining.coarse_search import Overview, Pose, correlation_at, search
+from clinimm.staining.compare import Comparison
 from clinimm.staining.deformation import IDENTITY, Affine, Deformation
-from clinimm.staining.local_shifts import SCALES, LocalShifts, Pair, local_shifts, window_grid
+from clinimm.staining.local_shifts import LocalShifts
+from clinimm.staining.overviews import smaller, views_of
 from clinimm.staining.picture import BLOCK, ArrayPicture, Picture, warp_block
+from clinimm.staining.refine_b_spline import refine_b_spline
 from clinimm.staining.refine_linear import refine_affine, refine_rigid
-from clinimm.staining.refine_smooth import MOST_WINDOWS, extent_um, refine_smooth
+from clinimm.staining.refine_smooth import likelier, refine_smooth
 from clinimm.staining.register_gate import (
     MAX_ERROR_UM,
     NOT_MEASURED,
@@ -31,10 +33,9 @@ from clinimm.staining.register_gate import (
     no_overlap,
     refusal_of,
 )
-from clinimm.staining.structure import fit_scale, structure, tissue_of
 
-#: Longer side of the overviews that are searched, and that rigid and affine work on, pixels.
-_SEARCH_PIXELS, _LINEAR_PIXELS = 128, 512
+#: Longer side of the overviews that are searched, pixels.
+_SEARCH_PIXELS = 128
 #: Nodes of the displacement along the longer side, at most, and their least distance.
 _MOST_NODES, _LEAST_SPACING_UM = 200, 12.5
 #: A second hypothesis is followed where its correlation is at least this share of the best one's.
@@ -54,7 +55,7 @@ class Registration:
         resolution_um, target_resolution_um: micrometres a pixel.
         shift_um: how far the map moves the source's tissue: what was wrong before.
         before: local error with the slides laid corner on corner, as they came.
-        error_um: local error after registration, on windows that were not fitted.
+        error_um: local error after registration, on windows between those that were fitted.
         landmarks_before, landmarks_after: error at landmarks, where some were given.
         overlap_share: share of the source's tissue that lies on the target.
         least_jacobian: smallest local change of area.
@@ -185,15 +186,18 @@ def _registered(
     say: Callable[[str], None],
 ) -> Registration:
     say("overviews")
-    pair, views, tissue = _views(source, target)
+    pair, views, tissue = views_of(source, target)
     say("search over rotations and shifts")
     rigid, affine = _linear(*views, say)
-    spacing = max(_LEAST_SPACING_UM, max(extent_um(pair)) / _MOST_NODES)
-    start = Deformation.still(affine, extent_um(pair), spacing)
-    deformation = refine_smooth(pair, start, tissue, seed, say)
+    seen = Comparison(pair, tissue, seed)
+    spacing = max(_LEAST_SPACING_UM, max(seen.extent_um) / _MOST_NODES)
+    straight = Deformation.still(affine, seen.extent_um, spacing)
+    say("B-spline deformation")
+    start = likelier(seen, straight, refine_b_spline(*views, straight))
+    deformation = refine_smooth(seen, start, say)
     say("error estimate")
-    inside = _inside(deformation, pair, tissue)
-    still = Deformation.still(IDENTITY, extent_um(pair), spacing)
+    inside = _inside(deformation, seen)
+    still = Deformation.still(IDENTITY, seen.extent_um, spacing)
     found = Registration(
         rigid=rigid,
         affine=affine,
@@ -201,9 +205,9 @@ def _registered(
         source_shape=source.shape,
         resolution_um=source.resolution_um,
         target_resolution_um=target.resolution_um,
-        shift_um=_movement(deformation, pair, tissue),
-        before=estimate_error(pair, still, tissue, seed),
-        error_um=estimate_error(pair, deformation, tissue, seed),
+        shift_um=_movement(deformation, seen),
+        before=estimate_error(seen, still),
+        error_um=estimate_error(seen, deformation),
         landmarks_before=_at_landmarks(still, landmarks),
         landmarks_after=_at_landmarks(deformation, landmarks),
         overlap_share=inside,
@@ -215,18 +219,14 @@ def _registered(
     return replace(found, refused=refusal_of(findings, max_error_um))
 
 
-def estimate_error(
-    pair: Pair, deformation: Deformation, tissue: Bool[np.ndarray, "row column"], seed: int = 0
-) -> ErrorEstimate:
+def estimate_error(seen: Comparison, deformation: Deformation) -> ErrorEstimate:
     """The local error at the finest scale at which the two slides show the same structure."""
     estimate = NOT_MEASURED
-    for scale in reversed(SCALES):
-        if scale.suits(pair.source):
-            points = window_grid(tissue, extent_um(pair), scale, MOST_WINDOWS, odd=True)
-            found = as_estimate(local_shifts(pair.at(scale), deformation, scale, points, seed))
-            if found.is_sure:
-                return found
-            estimate = max(estimate, found, key=lambda one: (one.judged_share, one.places))
+    for scale in reversed(list(seen.scales())):
+        found = as_estimate(seen.left_out(deformation, scale))
+        if found.is_sure:
+            return found
+        estimate = max(estimate, found, key=lambda one: (one.judged_share, one.places))
     return estimate
 
 
@@ -238,46 +238,9 @@ def as_estimate(shifts: LocalShifts) -> ErrorEstimate:
     return replace(found, p50_um=shifts.percentile_um(50), p90_um=shifts.percentile_um(90))
 
 
-def _views(
-    source: Picture, target: Picture
-) -> tuple[Pair, tuple[Overview, Overview], Bool[np.ndarray, "row column"]]:
-    longest_um = max(side * one.resolution_um for one in (source, target) for side in one.shape)
-    resolution = max(longest_um / _LINEAR_PIXELS, source.resolution_um, target.resolution_um)
-    scales, views = [], []
-    for picture in (source, target):
-        pixels = picture.overview(max(1, round(max(picture.shape) * picture.resolution_um / resolution)))
-        scales.append(fit_scale(pixels))
-        views.append(_overview(structure(pixels, scales[-1]), picture, resolution))
-    tissue = tissue_of(views[0].image, resolution)
-    tissue_of(views[1].image, resolution)
-    return Pair(source, target, scales[0], scales[1]), (views[0], views[1]), tissue
-
-
-def _overview(image: np.ndarray, picture: Picture, resolution_um: float) -> Overview:
-    """A structure picture at exactly ``resolution_um``, lightly smoothed."""
-    sides_um = [side * picture.resolution_um for side in picture.shape]
-    spacing = np.array([side / pixels for side, pixels in zip(sides_um, image.shape, strict=True)])
-    step = resolution_um / spacing
-    shape = tuple(max(1, round(side / resolution_um)) for side in sides_um)
-    exact = ndimage.affine_transform(
-        ndimage.gaussian_filter(image, 0.7), step, step / 2 - 0.5, output_shape=shape, order=1, mode="nearest"
-    )
-    return Overview(exact.astype(np.float32), np.ones(shape, dtype=bool), resolution_um)
-
-
-def _smaller(view: Overview, longest: int, other: Overview) -> Overview:
-    factor = max(1, round(max(*view.image.shape, *other.image.shape) / longest))
-    rows, columns = (side // factor * factor for side in view.image.shape)
-    if min(rows, columns) == 0:
-        raise no_overlap(0.0)
-    blocks = view.image[:rows, :columns].reshape(rows // factor, factor, columns // factor, factor)
-    image = blocks.mean(axis=(1, 3))
-    return Overview(image, np.ones(image.shape, dtype=bool), view.resolution_um * factor)
-
-
 def _linear(source: Overview, target: Overview, say: Callable[[str], None]) -> tuple[Affine, Affine]:
     """Rigid and affine, from the search's likeliest poses."""
-    small = _smaller(source, _SEARCH_PIXELS, target), _smaller(target, _SEARCH_PIXELS, source)
+    small = smaller(source, _SEARCH_PIXELS, target), smaller(target, _SEARCH_PIXELS, source)
     poses = search(*small)
     if not poses:
         raise no_overlap(0.0)
@@ -299,22 +262,20 @@ def _better(source: Overview, target: Overview, start: Affine, refined: Affine) 
     return Pose(start, -1.0 if before is None else before)
 
 
-def _tissue_points(pair: Pair, tissue: Bool[np.ndarray, "row column"]) -> Float64[np.ndarray, "point 2"]:
-    width, height = extent_um(pair)
-    row, column = np.nonzero(tissue)
-    return np.stack(
-        [(column + 0.5) / tissue.shape[1] * width, (row + 0.5) / tissue.shape[0] * height], axis=-1
-    )
+def _tissue_points(seen: Comparison) -> Float64[np.ndarray, "point 2"]:
+    places = (np.argwhere(seen.tissue)[:, ::-1] + 0.5) / seen.tissue.shape[::-1]
+    return places * np.array(seen.extent_um)
 
 
-def _inside(deformation: Deformation, pair: Pair, tissue: Bool[np.ndarray, "row column"]) -> float:
-    where = deformation.apply(_tissue_points(pair, tissue))
-    size = np.array(pair.target.shape[::-1]) * pair.target.resolution_um
+def _inside(deformation: Deformation, seen: Comparison) -> float:
+    where = deformation.apply(_tissue_points(seen))
+    target = seen.pair.target
+    size = np.array(target.shape[::-1]) * target.resolution_um
     return float(((where >= 0) & (where <= size)).all(axis=-1).mean())
 
 
-def _movement(deformation: Deformation, pair: Pair, tissue: Bool[np.ndarray, "row column"]) -> ErrorEstimate:
-    points = _tissue_points(pair, tissue)
+def _movement(deformation: Deformation, seen: Comparison) -> ErrorEstimate:
+    points = _tissue_points(seen)
     return _distances("map", deformation.apply(points) - points)
 
 

@@ -7,21 +7,17 @@ receptive field and on nothing else, so blocks can be cut hard.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from clinimm.nn.tokens import Tokens
-from clinimm.staining.plan import TILE_PIXELS, Block, Plan
-
-Picture = UInt8[np.ndarray, "row column 3"]
-#: A patient's fused tokens as each member of the model sees them (``stainer.Context``).
-Context = tuple[Tokens, ...]
+from clinimm.staining.patient import NOBODY, Context, Patient, Picture
+from clinimm.staining.plan import Block, Plan
 
 
 class StainedLike(Protocol):
@@ -70,27 +66,19 @@ class StainerLike(Protocol):
         """A batch of images, stained; ``origin`` is each one's first row and column on the slide."""
 
 
-#: ``refuse(source, colour, uncertainty, features)`` of one tile: uint8 source and result (row, column, 3),
-#: float32 expected error (row, column), float32 features. True, or True where, means: do not believe it.
-Refuse = Callable[
-    [Picture, Picture, Float[np.ndarray, "row column"], Float[np.ndarray, " feature"]],
-    bool | Bool[np.ndarray, "row column"],
-]
-
-
+@dataclass(frozen=True)
 class BlockResult:
-    """A stained block, with the parts of it that the refusal looks at.
+    """A stained block, and why its tiles are refused.
 
     Attributes:
         colour: uint8 (row, column, 3).
-        uncertainty: float32 (row, column).
-        refused: bool (row, column).
+        uncertainty: float32 (row, column), calibrated where the patient has a safety case.
+        reasons: of each stored tile (``Block.tiles``); empty where it may be shown.
     """
 
-    def __init__(self, colour: Picture, uncertainty: Float[np.ndarray, "row column"]) -> None:
-        self.colour = colour
-        self.uncertainty = uncertainty
-        self.refused = np.zeros(uncertainty.shape, dtype=bool)
+    colour: Picture
+    uncertainty: Float[np.ndarray, "row column"]
+    reasons: tuple[tuple[str, ...], ...]
 
 
 def run_block(
@@ -99,8 +87,7 @@ def run_block(
     block: Block,
     plan: Plan,
     stain: int,
-    context: Context | None = None,
-    refuse: Refuse | None = None,
+    patient: Patient = NOBODY,
 ) -> BlockResult:
     """Stain one block.
 
@@ -108,8 +95,8 @@ def run_block(
         source: the pixels of ``plan.run(block)``: the block with its halo.
         block: where it lies; ``plan`` its slide's plan.
         stain: index of the stain.
-        context: the patient's fused tokens (one row each).
-        refuse: asked once a stored tile.
+        patient: what conditions the stain, calibrates its errors and may refuse it, asked once a stored
+            tile.
     """
     run = plan.run(block)
     with torch.inference_mode():
@@ -119,37 +106,23 @@ def run_block(
         stained = stainer(
             image.float().div_(255),
             torch.tensor([stain]),
-            context,
+            patient.context,
             torch.tensor([[run.top, run.left]]),
         )
         rows = slice(plan.halo, plan.halo + block.rows)
         columns = slice(plan.halo, plan.halo + block.columns)
         colour = stained.colour[0, :, rows, columns].mul(255).round_().clamp_(0, 255).to(torch.uint8)
-        result = BlockResult(
-            colour.permute(1, 2, 0).contiguous().numpy(),
-            stained.uncertainty[0, rows, columns].float().contiguous().numpy(),
-        )
-        if refuse is not None:
-            core = source[rows, columns]
-            for tile_rows, tile_columns in tiles_of(block):
-                features = _features(stained.feature_map[0], plan, tile_rows, tile_columns)
-                part = (tile_rows, tile_columns)
-                result.refused[part] = refuse(
-                    core[part], result.colour[part], result.uncertainty[part], features
-                )
-    return result
-
-
-def tiles_of(block: Block) -> list[tuple[slice, slice]]:
-    """The stored tiles of a block as rows and columns within it, row by row."""
-    return [
-        (
-            slice(top, min(top + TILE_PIXELS, block.rows)),
-            slice(left, min(left + TILE_PIXELS, block.columns)),
-        )
-        for top in range(0, block.rows, TILE_PIXELS)
-        for left in range(0, block.columns, TILE_PIXELS)
-    ]
+        pixels = colour.permute(1, 2, 0).contiguous().numpy()
+        raw = stained.uncertainty[0, rows, columns].float().contiguous().numpy()
+        reasons = []
+        for tile in block.tiles() if patient.refuse is not None else ():
+            inside = tile.within(block)
+            features = _features(stained.feature_map[0], plan, *inside)
+            core = source[rows, columns][inside]
+            assert patient.refuse is not None
+            reasons.append(patient.refuse(core, pixels[inside], raw[inside], features, tile))
+        believed = ((),) * len(block.tiles())
+        return BlockResult(pixels, patient.expected_error(raw), tuple(reasons) or believed)
 
 
 def _features(

@@ -12,7 +12,7 @@ tiles one by one, each alone: no tile's answer depends on its neighbours or on t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from clinimm.staining.calibrate_stain import ErrorMap
 from clinimm.staining.hallucination import HallucinationCheck
 from clinimm.staining.ood import Familiarity
 from clinimm.staining.refusal import Thresholds, TileScores
+from clinimm.staining.tissue_damage import UNDAMAGED, Damage
 
 _FORMAT = "clinimm.staining.safety/1"
 #: Mean optical density below which a pixel is bare glass, where an error means nothing.
@@ -33,8 +34,6 @@ _GLASS = 0.035
 _LEAST_TISSUE = 64
 
 Rgb = UInt8[np.ndarray, "row column 3"]
-#: Share of a source tile's tissue that is damaged, 0 to 1.
-Quality = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class TileExample:
         target: the real stain.
         valid: where both lie on each other after registration.
         top, left: where the tile lies in its region, pixels.
+        damage: what is wrong with the source's tissue.
     """
 
     subject_id: str
@@ -74,6 +74,7 @@ class TileExample:
     valid: Bool[np.ndarray, "row column"]
     top: int = 0
     left: int = 0
+    damage: Damage = UNDAMAGED
 
     def absolute_error(self) -> Float[np.ndarray, "row column 3"]:
         """Absolute difference of colour from the real stain, 0 to 1."""
@@ -94,7 +95,7 @@ class TileSafety:
         hallucination: how inconsistent with the source; likewise.
         uncertainty: mean expected absolute error over tissue, calibrated, 0 to 1.
         refused: whether the tile must not be shown as a stain.
-        reasons: why, of ``refusal.REASONS``; empty where it is not refused.
+        reasons: why, of ``refusal.TILE_REASONS``; empty where it is not refused.
         quality: damaged share of the source's tissue.
         risk: how near to refusal; above 1 it is refused.
     """
@@ -160,23 +161,24 @@ class SafetyCase:
         """Calibrated expected absolute error of each pixel, 0 to 1."""
         return self._of(stained.stain).errors(stained.expected_error)
 
-    def score(self, source: Rgb, stained: StainedTile, damage: float = 0.0) -> TileScores:
-        """The four scores of a tile; ``damage`` is the damaged share of its tissue."""
+    def score(self, source: Rgb, stained: StainedTile, damage: Damage = UNDAMAGED) -> TileScores:
+        """The four scores of a tile; ``damage`` is what quality control found in its tissue."""
         safety = self._of(stained.stain)
         return TileScores(
             outside=self.familiarity.score(source, stained.features),
             uncertain=over_tissue(safety.errors(stained.expected_error), source, stained.rgb),
             hallucination=safety.check.score(source, stained.rgb),
-            quality=damage,
+            quality=damage.share,
+            damage=damage.kind,
         )
 
-    def refuse(self, source: Rgb, stained: StainedTile, damage: float = 0.0) -> TileSafety:
+    def refuse(self, source: Rgb, stained: StainedTile, damage: Damage = UNDAMAGED) -> TileSafety:
         """Judge one tile.
 
         Args:
             source: the tile that was stained, at ``resolution_um``.
             stained: what the stainer made of it.
-            damage: damaged share of its tissue, from quality control.
+            damage: what quality control found in its tissue.
 
         Raises:
             ModelError: the stain is unknown.
@@ -195,14 +197,14 @@ class SafetyCase:
             risk=thresholds.risk(scores),
         )
 
-    def refuser(self, stain: str, quality: Quality | None = None) -> TileRefuser:
+    def refuser(self, stain: str) -> TileRefuser:
         """What the whole-slide engine asks of each stored tile.
 
         Raises:
             ModelError: the stain is unknown.
         """
         self._of(stain)
-        return TileRefuser(self, stain, quality)
+        return TileRefuser(self, stain)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, to be saved beside the stainer."""
@@ -239,27 +241,15 @@ class SafetyCase:
 
 
 class TileRefuser:
-    """A safety case bound to one stain, as ``run_block.Refuse`` wants it; keeps no tile.
+    """A safety case bound to one stain; keeps no tile.
 
     Attributes:
         digest: of the safety case and the stain, so that unfinished work under another is not mixed.
     """
 
-    def __init__(self, case: SafetyCase, stain: str, quality: Quality | None) -> None:
-        self._case, self._stain, self._quality = case, stain, quality
-        text = json.dumps([case.to_json(), stain, quality is not None], sort_keys=True)
-        self.digest = digest_bytes(text.encode())
-
-    def judge(
-        self,
-        source: Rgb,
-        rgb: Rgb,
-        expected_error: Float[np.ndarray, "row column"],
-        features: Float[np.ndarray, " feature"],
-    ) -> TileSafety:
-        """The verdict with its reasons."""
-        damage = self._quality(source) if self._quality else 0.0
-        return self._case.refuse(source, StainedTile(self._stain, rgb, expected_error, features), damage)
+    def __init__(self, case: SafetyCase, stain: str) -> None:
+        self._case, self._stain = case, stain
+        self.digest = digest_bytes(json.dumps([case.to_json(), stain], sort_keys=True).encode())
 
     def __call__(
         self,
@@ -267,9 +257,11 @@ class TileRefuser:
         rgb: Rgb,
         expected_error: Float[np.ndarray, "row column"],
         features: Float[np.ndarray, " feature"],
-    ) -> bool:
-        """Whether the tile must not be believed."""
-        return self.judge(source, rgb, expected_error, features).refused
+        damage: Damage = UNDAMAGED,
+    ) -> tuple[str, ...]:
+        """Why the tile must not be believed; empty where it may be shown."""
+        tile = StainedTile(self._stain, rgb, expected_error, features)
+        return self._case.refuse(source, tile, damage).reasons
 
 
 def over_tissue(error: Float[np.ndarray, "row column"], source: Rgb, output: Rgb) -> float:

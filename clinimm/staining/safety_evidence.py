@@ -17,13 +17,13 @@ import numpy as np
 from clinimm.core.errors import DataError
 from clinimm.simulate.artefacts import KINDS, draw_artefact, with_artefact
 from clinimm.staining.agreement import Figure, unknown
-from clinimm.staining.calibrate_stain import Reliability, reliability
 from clinimm.staining.clusters import auroc_figure, cluster_figure, figure_json, ratio
 from clinimm.staining.fit_safety import pixel_errors
 from clinimm.staining.hallucination import HallucinationCheck
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.plant import Kind, plant
 from clinimm.staining.refusal import RefusalCurve, refusal_curve
+from clinimm.staining.reliability import Reliability, reliability
 from clinimm.staining.safety import Rgb, SafetyCase, TileExample, TileSafety
 from clinimm.staining.structure_grid import Places
 from clinimm.staining.tile_examples import Run, tile_examples, tile_places
@@ -124,7 +124,7 @@ class _Bench:
     def judge(self, pairs: Sequence[StainPair]) -> _Judged:
         """Stain pairs, cut them, judge every tile."""
         tiles = tile_examples(self.run, self.stride, pairs, self.case.tile_pixels)
-        return _Judged(tiles, [self.case.refuse(one.source, one.stained) for one in tiles])
+        return _Judged(tiles, [self.case.refuse(one.source, one.stained, one.damage) for one in tiles])
 
     def spoil(self, pair: StainPair, kind: str, index: int) -> StainPair:
         """A pair each of whose tiles has one artefact; the real stain stays as it is."""

@@ -33,12 +33,16 @@ class Band:
         states: ``GLASS``, ``STAINED`` or ``REFUSED`` of each tile.
         uncertainty: expected absolute error in [0, 1] by cell; NaN where nothing was stained.
         refused_cells: share of refused pixels in each of those cells.
+        reasons: why each tile is refused, a bit each of ``refusal.TILE_REASONS``; empty above level 0.
     """
 
     tiles: Sequence[bytes]
     states: UInt8[np.ndarray, "tile_row tile_column"]
     uncertainty: Float32[np.ndarray, "cell_row cell_column"]
     refused_cells: Float32[np.ndarray, "cell_row cell_column"]
+    reasons: UInt8[np.ndarray, "reason_row reason_column"] = field(
+        default_factory=lambda: np.zeros((0, 0), np.uint8)
+    )
 
 
 @dataclass
@@ -102,6 +106,7 @@ class Spool:
                 states=band.states,
                 uncertainty=band.uncertainty,
                 refused_cells=band.refused_cells,
+                reasons=band.reasons,
             )
         partial.replace(self._path(level, number, "npz"))
 
@@ -144,3 +149,4 @@ class _Table:
     states: UInt8[np.ndarray, "tile_row tile_column"]
     uncertainty: Float32[np.ndarray, "cell_row cell_column"]
     refused_cells: Float32[np.ndarray, "cell_row cell_column"]
+    reasons: UInt8[np.ndarray, "reason_row reason_column"]

@@ -10,30 +10,33 @@ from pathlib import Path
 
 import torch
 
-from clinimm.core.errors import ConfigError, InputRejected, MissingStageError, ModelError
+from clinimm.core.errors import ConfigError, InputRejected, ModelError
 from clinimm.corpus import Corpus
 from clinimm.lock import locked
 from clinimm.modalities.pathology.resolution import Resolution
 from clinimm.modalities.pathology.slide import open_slide
 from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.progress import QUIET, Progress
+from clinimm.staining.cautions import Cautions, Record
 from clinimm.staining.codec import Codec
 from clinimm.staining.context import ContextData
 from clinimm.staining.dicom_source import read_dicom_source, source_digest
 from clinimm.staining.export import Format, Identity, export
+from clinimm.staining.new_uids import NewUids
+from clinimm.staining.patient import Context, Patient
 from clinimm.staining.provenance import Origin
 from clinimm.staining.refuse_tile import RefuseTile
-from clinimm.staining.run_block import Context, folded
-from clinimm.staining.safety import SafetyCase
+from clinimm.staining.run_block import folded
+from clinimm.staining.shipped_model import ShippedModel, load_shipped
 from clinimm.staining.slide_grid import grid_of
-from clinimm.staining.stainer import STAINER_FILES, Stainer
+from clinimm.staining.stainer import Stainer
+from clinimm.staining.synthetic_training import trained_on_synthetic
+from clinimm.staining.tissue_damage import TissueDamage
 from clinimm.staining.verdict import LEARNABLE
-from clinimm.staining.whole_slide import Patient, SlideSource, StainedSlide, StainSettings, stain_slide
+from clinimm.staining.whole_slide import SlideSource, StainedSlide, StainSettings, stain_slide
+from clinimm.staining.whose_slide import check_subject, owners, run_key
 
-SAFETY_NAME = "safety.json"
-#: Where a run may keep its stainer, in the order in which they are looked at.
 _METRICS = "evaluate/metrics.json"
-_PLACES = ("train/model", "train/stainer", ".")
 _EXTENSIONS = (".ome.tif", ".ome.tiff")
 
 
@@ -51,10 +54,12 @@ class StainRequest:
         subject_id: whose record conditions the stain; None is nobody's.
         lossless: compress without loss.
         restart: throw away what an interrupted call left.
-        keep_identity: carry over patient and study attributes of a DICOM source.
+        keep_identity: carry over patient and study attributes of a DICOM source, and its UIDs.
         allow_synthetic: stain a slide that is itself marked as generated.
         despite_verdict: make a stain that the run did not find to be learnable.
+        without_safety_case: use a stainer that cannot refuse anything.
         key_file: Ed25519 private key (PEM); None is this user's own.
+        trusted_key: public key (PEM) of who registered the run; None is this user's own.
     """
 
     run: Path
@@ -69,7 +74,9 @@ class StainRequest:
     keep_identity: bool = False
     allow_synthetic: bool = False
     despite_verdict: bool = False
+    without_safety_case: bool = False
     key_file: Path | None = None
+    trusted_key: Path | None = None
 
     @property
     def codec(self) -> Codec:
@@ -86,12 +93,12 @@ class StainOutcome:
     Attributes:
         stained: the slide; its tiles are gone by now.
         manifest: the file beside it.
-        judged: whether the model has a safety case, so that anything could be refused.
+        cautions: what must be known of it besides.
     """
 
     stained: StainedSlide
     manifest: Path
-    judged: bool
+    cautions: Cautions
 
 
 def stain_file(request: StainRequest, progress: Progress = QUIET) -> StainOutcome:
@@ -99,62 +106,74 @@ def stain_file(request: StainRequest, progress: Progress = QUIET) -> StainOutcom
 
     Raises:
         ConfigError: an option is wrong, or unfinished work belongs to something else.
+        DataError: the record is another subject's than the slide.
         InputRejected: the slide is refused, for instance because it is itself generated.
+        IntegrityError: the run is registered, and a file of it is not what was signed.
         MissingStageError: the run has no stainer yet.
-        ModelError: the run did not find the stain to be learnable.
+        ModelError: the run did not find the stain to be learnable, or has no safety case.
         BusyError: another process stains into the same file.
     """
     _check(request)
-    folder = find_stainer(request.run)
-    stainer = Stainer.from_pretrained(folder)
-    stain = _chosen(stainer, request.stain)
-    _check_verdict(request, stain, progress)
-    if stainer.spec.context is not None and request.subject_id is None:
-        progress.say("  no --subject: the model reads records, and stains as for a patient without one")
+    model = load_shipped(request.run, request.stain, request.without_safety_case, request.trusted_key)
     generated = _check_source(request)
+    key = run_key(model.run)
+    known = owners(model.run, request.slide, key)
+    check_subject(request.subject_id, known)
+    cautions = _cautions(request, model, known)
+    for sentence in cautions.sentences:
+        progress.say(f"  {sentence}")
     work = request.out.with_name(f".{request.out.name}.unfinished")
     with locked(work):
         if request.restart:
             shutil.rmtree(work / "tiles", ignore_errors=True)
-        safety = _safety(folder)
-        if safety is None:
-            progress.say("  this model has no safety case: no region can be refused")
-        refuse = None if safety is None else RefuseTile(safety.refuser(stain))
-        patient = Patient(_context(stainer, request), refuse)
         progress.say(f"  reading {request.slide.name} for its digest")
         digest = source_digest(request.slide)
-        given = None if request.resolution_um is None else Resolution.of(request.resolution_um)
-        with open_slide(request.slide, given) as slide:
-            source = SlideSource(slide, grid_of(slide, stainer.spec.resolution_um), digest)
-            settings = StainSettings(stain, codec=request.codec)
-            stained = stain_slide(source, _ready(stainer), settings, work / "tiles", patient, progress)
+        stained, patient = _stain(request, model, digest, cautions, work / "tiles", progress)
         made = datetime.now(UTC).replace(microsecond=0)
-        origin = Origin(digest, stainer.digest, generated, patient.to_json(), made)
-        manifest = export(
-            stained, request.out, request.form, origin, _identity(request, digest), request.key_file
-        )
+        origin = Origin(digest, model.stainer.digest, generated, patient.to_json(), made, cautions)
+        identity = _identity(request, digest, NewUids(key))
+        manifest = export(stained, request.out, request.form, origin, identity, request.key_file)
     shutil.rmtree(work, ignore_errors=True)
-    return StainOutcome(stained, manifest, safety is not None)
+    return StainOutcome(stained, manifest, cautions)
 
 
-def find_stainer(run: Path) -> Path:
-    """The folder of a run's stainer.
-
-    Raises:
-        MissingStageError: the run has none.
-    """
-    for place in _PLACES:
-        folder = run / place
-        if all((folder / name).is_file() for name in STAINER_FILES) and _is_stainer(folder):
-            return folder
-    raise MissingStageError(
-        f"{run} has no stainer: run `clinimm train` on a pipeline with a `staining` section first."
+def _cautions(request: StainRequest, model: ShippedModel, known: frozenset[str]) -> Cautions:
+    """What must be said of this stain; see also ``_check_verdict``."""
+    record: Record = "not read"
+    if model.stainer.spec.context is not None:
+        record = "of this slide" if known else "chosen by the user"
+        if request.subject_id is None:
+            record = "none given"
+    return Cautions(
+        registered=model.registered,
+        safety_case=model.safety is not None,
+        evaluated=(model.run / _METRICS).is_file(),
+        despite=_check_verdict(request, model),
+        trained_on_synthetic=trained_on_synthetic(model.run, model.stainer.spec.provenance),
+        record=record,
     )
 
 
-def _is_stainer(folder: Path) -> bool:
-    value = json.loads((folder / STAINER_FILES[0]).read_text(encoding="utf-8"))
-    return str(value.get("format", "")).startswith("clinimm.stainer/")
+def _stain(
+    request: StainRequest,
+    model: ShippedModel,
+    digest: str,
+    cautions: Cautions,
+    folder: Path,
+    progress: Progress,
+) -> tuple[StainedSlide, Patient]:
+    """Stain into a folder; also what conditioned and judged it."""
+    given = None if request.resolution_um is None else Resolution.of(request.resolution_um)
+    with open_slide(request.slide, given) as slide:
+        grid = grid_of(slide, model.stainer.spec.resolution_um)
+        patient = Patient(_context(model, request))
+        if model.safety is not None:
+            damage = TissueDamage.of_slide(slide, (grid.width, grid.height), grid.um[0])
+            refuse = RefuseTile(model.safety.refuser(model.stain), damage)
+            patient = Patient(patient.context, refuse, model.safety.stains[model.stain].errors)
+        settings = StainSettings(model.stain, codec=request.codec, notes=cautions.notes)
+        source = SlideSource(slide, grid, digest)
+        return stain_slide(source, _ready(model.stainer), settings, folder, patient, progress), patient
 
 
 def _ready(stainer: Stainer) -> Stainer:
@@ -189,56 +208,42 @@ def _check_source(request: StainRequest) -> bool:
     return found is not None
 
 
-def _check_verdict(request: StainRequest, stain: str, progress: Progress) -> None:
-    """Refuse a stain that the run itself did not find to be learnable.
+def _check_verdict(request: StainRequest, model: ShippedModel) -> str | None:
+    """The run's own sentence on a stain that it did not find learnable; None where it did, or never looked.
 
     Raises:
         ModelError: the verdict is another, and ``despite_verdict`` was not asked for.
     """
-    path = request.run / _METRICS
+    path = model.run / _METRICS
     if not path.is_file():
-        progress.say("  this run was never evaluated: nobody knows whether the stain can be learned")
-        return
-    entry = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(stain, {})
+        return None
+    entry = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(model.stain, {})
     verdict = entry.get("verdict", {})
     if verdict.get("key") == LEARNABLE:
-        return
-    sentence = str(verdict.get("sentence", f"{stain} was not measured in this run."))
+        return None
+    sentence = str(verdict.get("sentence", f"{model.stain} was not measured in this run."))
     if not request.despite_verdict:
         raise ModelError(f"{sentence} Nothing is stained; --despite-verdict does it all the same.")
-    progress.say(f"  despite the verdict: {sentence}")
+    return sentence
 
 
-def _chosen(stainer: Stainer, stain: str | None) -> str:
-    known = stainer.spec.stains
-    if stain is None and len(known) > 1:
-        raise ConfigError(f"this model makes {', '.join(known)}: choose one with --stain.")
-    chosen = known[0] if stain is None else stain
-    stainer.stain_index(chosen)
-    return chosen
-
-
-def _safety(folder: Path) -> SafetyCase | None:
-    path = folder / SAFETY_NAME
-    return SafetyCase.from_json(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
-
-def _context(stainer: Stainer, request: StainRequest) -> Context | None:
+def _context(model: ShippedModel, request: StainRequest) -> Context | None:
     """The subject's record as the model reads it; known up to the subject's index time, as in training."""
     if request.subject_id is None:
         return None
-    spec = stainer.spec.context
+    spec = model.stainer.spec.context
     if spec is None:
         raise ConfigError("--subject: this model looks at pixels only; leave the option out.")
-    data = ContextData(Corpus.load(request.run / "encode", spec.plugins), spec)
+    data = ContextData(Corpus.load(model.run / "encode", spec.plugins), spec)
     with torch.no_grad():
-        return stainer.read_context(data.batch([request.subject_id]))
+        return model.stainer.read_context(data.batch([request.subject_id]))
 
 
-def _identity(request: StainRequest, digest: str) -> Identity:
+def _identity(request: StainRequest, digest: str, uids: NewUids) -> Identity:
     source = read_dicom_source(request.slide) if request.form == "dicom" else None
     if request.keep_identity and source is None:
         raise ConfigError(
             "--keep-identity: only from a DICOM slide into DICOM can attributes be carried over."
         )
-    return Identity(request.subject_id or f"SLIDE-{digest[:12].upper()}", request.keep_identity, source)
+    patient_id = request.subject_id or f"SLIDE-{uids.name(digest)}"
+    return Identity(patient_id, request.keep_identity, source, uids)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.safety import StainedTile, TileExample
+from clinimm.staining.tissue_damage import TissueDamage
 
 #: Side of the tiles that are judged: what the whole-slide engine stores and asks about.
 TILE_PIXELS = 256
@@ -40,10 +41,11 @@ Run = Callable[[Tensor, str, str], StainedLike]
 def tile_examples(
     run: Run, stride: int, pairs: Sequence[StainPair], tile_pixels: int = TILE_PIXELS
 ) -> list[TileExample]:
-    """Stain every pair and cut it into tiles beside the truth.
+    """Stain every pair, cut it into tiles beside the truth, and look for damage in its source.
 
-    Tiles start at the pair's corner; what is left at the right and the bottom is dropped. Pairs
-    smaller than a tile are one tile each.
+    Tiles start at the pair's corner. Where a side is no multiple of the tile's, the last tile ends at the
+    edge and overlaps the one before, so that nothing is left unjudged. Pairs smaller than a tile are one
+    tile each.
 
     Args:
         run: the stainer on one image, with the stain's index and the subject's record filled in.
@@ -53,8 +55,9 @@ def tile_examples(
     """
     found: list[TileExample] = []
     for pair in pairs:
+        damage = TissueDamage.of_picture(pair.source, pair.resolution_um)
         for stain, target in pair.targets.items():
-            found += _of_pair(run, stride, pair, stain, target, tile_pixels)
+            found += _of_pair(run, stride, pair, stain, target, damage, tile_pixels)
     return found
 
 
@@ -64,31 +67,46 @@ def tile_places(
     """Rows and columns of a pair's tiles, row by row; a tile's sides are multiples of ``stride``."""
     rows, columns = (side // stride * stride for side in pair.source.shape[:2])
     side = min(tile_pixels // stride * stride, rows, columns)
-    for top in range(0, rows - side + 1, side):
-        for left in range(0, columns - side + 1, side):
+    for top in _starts(rows, side):
+        for left in _starts(columns, side):
             place = (slice(top, top + side), slice(left, left + side))
             if pair.valid[place].any():
                 yield place
 
 
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin along an axis; the last one ends at its end."""
+    starts = list(range(0, length - side + 1, side))
+    return starts if starts[-1] + side == length else [*starts, length - side]
+
+
 def _of_pair(
-    run: Run, stride: int, pair: StainPair, stain: str, target: np.ndarray, tile_pixels: int
+    run: Run,
+    stride: int,
+    pair: StainPair,
+    stain: str,
+    target: np.ndarray,
+    damage: TissueDamage,
+    tile_pixels: int,
 ) -> Iterator[TileExample]:
     rows, columns = (side // stride * stride for side in pair.source.shape[:2])
-    side = min(tile_pixels // stride * stride, rows, columns)
     source = pair.source[:rows, :columns]
     with torch.inference_mode():
         stained = run(_image(source), stain, pair.subject_id)
     rgb, error = _rgb(stained), _error(stained)
-    for top in range(0, rows - side + 1, side):
-        for left in range(0, columns - side + 1, side):
-            place = (slice(top, top + side), slice(left, left + side))
-            if not pair.valid[place].any():
-                continue
-            tile = StainedTile(stain, rgb[place], error[place], _features(stained, _cells(place, stride)))
-            yield TileExample(
-                pair.subject_id, source[place], tile, target[place], pair.valid[place], top, left
-            )
+    for place in tile_places(pair, stride, tile_pixels):
+        top, left = place[0].start, place[1].start
+        tile = StainedTile(stain, rgb[place], error[place], _features(stained, _cells(place, stride)))
+        yield TileExample(
+            pair.subject_id,
+            source[place],
+            tile,
+            target[place],
+            pair.valid[place],
+            top,
+            left,
+            damage.of(source[place], top, left),
+        )
 
 
 def _cells(place: tuple[slice, slice], stride: int) -> tuple[slice, slice]:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from clinimm.checkpoint import Checkpoint, Progression, Weights, copy_of
 from clinimm.config import StainingConfig
 from clinimm.core.errors import ModelError
+from clinimm.nn.precision import autocast
+from clinimm.nn.schedule import warm_cosine
 from clinimm.nn.stain.generator import GeneratorSettings
 from clinimm.nn.stain.perception import Perception
-from clinimm.nn.stain.precision import autocast
 from clinimm.nn.tokens import Tokens
 from clinimm.progress import QUIET, Progress
 from clinimm.staining.context import ContextData
@@ -195,7 +196,7 @@ def _step(
     done: float,
 ) -> float:
     for group in optimiser.param_groups:
-        group["lr"] = group["peak"] * _schedule(done)
+        group["lr"] = group["peak"] * warm_cosine(done, _WARM_UP, _FLOOR)
     with autocast():
         loss = trainee.loss(crops, context)
     optimiser.zero_grad(set_to_none=True)
@@ -348,14 +349,6 @@ def _optimiser(trainee: Trainee, config: StainingConfig) -> torch.optim.AdamW:
         ],
         betas=trainee.objective.betas,
     )
-
-
-def _schedule(done: float) -> float:
-    """Share of the peak learning rate: a linear rise, then half a cosine down."""
-    if done < _WARM_UP:
-        return max(0.01, done / _WARM_UP)
-    angle = np.pi * (done - _WARM_UP) / (1 - _WARM_UP)
-    return float(_FLOOR + (1 - _FLOOR) * 0.5 * (1 + np.cos(angle)))
 
 
 def _update_average(average: Weights, trainee: Trainee, step: int) -> None:

@@ -34,7 +34,8 @@ _MOST_WORTH_NAMING = 100_000
 #: A region can be compared while it is moved by up to this share of its side.
 _MOVED_SHARE = 0.25
 _PLURAL = {SUBJECT: "subjects", BLOCK: "blocks of tissue"}
-_WORDS = {
+#: What each measure is about.
+WORDS = {
     REGION_CORRELATION.name: "the stain's amount from region to region",
     CELL_AUROC.name: "positive against negative nuclei",
     DICE.name: "the stained area",
@@ -111,10 +112,10 @@ class Measure:
 
     def text(self) -> str:
         """The measure in words, with the best baseline beside it."""
-        words = f"{_WORDS[self.name]} ({self.name}): {self.model.text()}"
+        words = f"{WORDS[self.name]} ({self.name}): {self.model.text()}"
         if self.best is None:
             return words
-        rival, gained = self.baselines[self.best].text(), _signed(self.gains[self.best])
+        rival, gained = self.baselines[self.best].text(), signed(self.gains[self.best])
         return f"{words} against {rival} for {self.best}, a gain of {gained}"
 
 
@@ -248,7 +249,7 @@ def _learnable(evidence: StainEvidence, shown: list[Measure]) -> StainVerdict:
         f"({evidence.scope})."
     )
     worse = [
-        f"On {_WORDS[one.name]} the model is worse than {name}: {_signed(found)}."
+        f"On {WORDS[one.name]} the model is worse than {name}: {signed(found)}."
         for one in evidence.usable
         for name, found in one.gains.items()
         if found.known and found.high < 0
@@ -306,7 +307,7 @@ def _looks(evidence: StainEvidence) -> tuple[str, ...]:
     won = [one for one in evidence.looks if one.beats_all and one.best is not None]
     if not won:
         return ()
-    gains = " and ".join(f"{_WORDS[one.name]} {_signed(one.gains[str(one.best)])}" for one in won)
+    gains = " and ".join(f"{WORDS[one.name]} {signed(one.gains[str(one.best)])}" for one in won)
     return (
         f"The model looks more like the real stain than every baseline ({gains}), but it was not shown to "
         "know where the stain is: do not take likeness for biology.",
@@ -317,7 +318,7 @@ def _register(evidence: StainEvidence) -> tuple[str, ...]:
     lost = [one for one in evidence.biology if one not in evidence.usable]
     if not lost:
         return ()
-    names = ", ".join(_WORDS[one.name] for one in lost)
+    names = ", ".join(WORDS[one.name] for one in lost)
     return (f"Not judged, because registration is {evidence.registration_error_um:.1f} µm off: {names}.",)
 
 
@@ -362,6 +363,7 @@ def _measure(measured: Measured, metric: Metric, model: str, level: float) -> Me
     )
 
 
-def _signed(found: Figure) -> str:
+def signed(found: Figure) -> str:
+    """A difference with its sign and its interval."""
     ends = f"{found.low:+.2f} to {found.high:+.2f}" if found.known else "no interval"
     return f"{found.value:+.2f} ({ends})"

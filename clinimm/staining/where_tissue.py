@@ -41,14 +41,25 @@ class Tissue:
         return bool(self.mask[top : bottom + 1, left : right + 1].any())
 
 
-def find_tissue(slide: Thumbnailed, grid: SlideGrid) -> Tissue:
-    """Tissue and a margin around it; the threshold is the whole slide's, never a tile's."""
+def find_tissue(slide: Thumbnailed, grid: SlideGrid, inked: bool = False) -> Tissue:
+    """Tissue and a margin around it; the threshold is the whole slide's, never a tile's.
+
+    Args:
+        slide: gives the overview.
+        grid: of the stained image.
+        inked: whether what lies under pen counts too: where tiles can be refused, it must not pass for
+            bare glass.
+    """
     from scipy.ndimage import binary_dilation
 
+    from clinimm.modalities.pathology.artefacts import pens
     from clinimm.modalities.pathology.tissue import tissue_mask
 
     overview = slide.thumbnail(_OVERVIEW_PIXELS)
     pixels = (grid.width / overview.shape[1], grid.height / overview.shape[0])
     reach = max(1, round(_MARGIN_UM / (max(grid.um) * max(pixels))))
-    mask = binary_dilation(tissue_mask(overview), iterations=reach)
+    found = tissue_mask(overview)
+    if inked:
+        found |= np.logical_or.reduce(list(pens(overview, max(grid.um) * max(pixels)).values()))
+    mask = binary_dilation(found, iterations=reach)
     return Tissue(np.asarray(mask, dtype=bool), pixels)

@@ -17,10 +17,11 @@ import numpy as np
 from clinimm.core.errors import ConfigError
 from clinimm.modalities.dicom_header import WHOLE_SLIDE
 from clinimm.staining.dicom_attributes import DicomFacts, common, item, optical_path
-from clinimm.staining.plan import TILE_PIXELS
+from clinimm.staining.plan import TILE_PIXELS, size_name
 from clinimm.staining.pyramid import StoredLevel
+from clinimm.staining.signed_attributes import UNCERTAINTY
 from clinimm.staining.whole_slide import StainedSlide
-from clinimm.staining.write_dicom_map import write_map
+from clinimm.staining.write_dicom_map import map_header, write_map
 
 JPEG_BASELINE, JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 _ITEM, _END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -57,6 +58,15 @@ def write_dicom(stained: StainedSlide, folder: Path, facts: DicomFacts) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     partial.replace(folder)
+
+
+def dicom_headers(stained: StainedSlide, facts: DicomFacts) -> dict[str, Any]:
+    """What the files will say without their pixels, by ``size_name``; nothing is written."""
+    levels = {
+        size_name(level.width, level.height): _level(stained, level, facts)
+        for level in stained.pyramid.levels
+    }
+    return {**levels, UNCERTAINTY: map_header(stained, facts)}
 
 
 def _level(stained: StainedSlide, level: StoredLevel, facts: DicomFacts) -> Any:

@@ -32,7 +32,18 @@ def write_map(stained: StainedSlide, path: Path, facts: DicomFacts) -> None:
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import UID
 
-    chart = uncertainty_values(stained)
+    data = map_header(stained, facts)
+    data.PixelData = uncertainty_values(stained).astype("<u2").tobytes()
+    data["PixelData"].VR = "OW"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE)
+    data.file_meta = meta
+    data.save_as(path, enforce_file_format=True)
+
+
+def map_header(stained: StainedSlide, facts: DicomFacts) -> Any:
+    """The map without its pixels."""
     data = common(facts)
     for keyword in _ONLY_IN_SLIDES:
         del data[keyword]
@@ -46,19 +57,13 @@ def write_map(stained: StainedSlide, path: Path, facts: DicomFacts) -> None:
     data.PresentationLUTShape, data.LossyImageCompression = "IDENTITY", "00"
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
-    data.Rows, data.Columns = chart.shape
-    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = chart.shape
+    data.Rows, data.Columns = stained.uncertainty.shape
+    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = stained.uncertainty.shape
     data.NumberOfFrames = 1
     _dimensions(data, facts)
     data.SharedFunctionalGroupsSequence = [_shared(stained)]
     data.PerFrameFunctionalGroupsSequence = [_frame(data)]
-    data.PixelData = chart.astype("<u2").tobytes()
-    data["PixelData"].VR = "OW"
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
-    meta.TransferSyntaxUID = UID(EXPLICIT_LITTLE)
-    data.file_meta = meta
-    data.save_as(path, enforce_file_format=True)
+    return data
 
 
 def _dimensions(data: Any, facts: DicomFacts) -> None:
@@ -82,7 +87,8 @@ def _shared(stained: StainedSlide) -> Any:
         RealWorldValueLastValueMapped=UNCERTAINTY_ONE + 1,
         RealWorldValueIntercept=-1 / UNCERTAINTY_ONE,
         RealWorldValueSlope=1 / UNCERTAINTY_ONE,
-        LUTExplanation="Expected absolute error, share of range",
+        LUTExplanation="Expected absolute error, share of range"
+        + ("" if stained.calibrated else ", not calibrated"),
         LUTLabel="EXPECTED_ERROR",
         MeasurementUnitsCodeSequence=[code("1", "UCUM", "no units")],
     )

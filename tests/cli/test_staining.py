@@ -21,6 +21,9 @@ from clinimm.staining.stainer import Stainer, StainerSpec
 from clinimm.tasks.virtual_staining import StainTask
 from tests.staining.whole_slide_parts import on_glass
 
+#: The models of these tests have no safety case.
+PLAIN = ("--without-safety-case", "-q")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,13 +62,17 @@ def test_stained_slide_is_intact_until_somebody_changes_it(
 ) -> None:
     out = tmp_path / ("out.ome.tif" if form == "ome" else "out")
     command = ["stain", str(model), str(slide), "--out", str(out), "--stain", "KI67", "--format", form, "-q"]
-    assert run(command) == 0
+    assert run(command) == 2
+    assert "--without-safety-case" in capsys.readouterr().err
+    assert not out.exists()
+    assert run([*command, "--without-safety-case"]) == 0
     said = capsys.readouterr().out
+    assert "Run not registered" in said and "No safety case" in said and "Run not evaluated" in said
     assert "virtual KI67" in said and "1500 x 700 pixels" in said and "nothing could be refused" in said
     assert not list(tmp_path.glob(".*"))  # nothing unfinished is left
     assert run(["provenance", "verify", str(out)]) == 0
     said = capsys.readouterr().out
-    assert "intact" in said and "virtual KI67" in said
+    assert "intact" in said and "virtual KI67" in said and "caution:   No safety case" in said
     file = out if form == "ome" else out / "level-0.dcm"
     content = bytearray(file.read_bytes())
     content[len(content) // 3] ^= 1
@@ -98,7 +105,7 @@ def test_wrong_options_are_named(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["stain", str(model), str(slide), "-q", *options]) == 2
+    assert run(["stain", str(model), str(slide), *PLAIN, *options]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.tif"))
 
@@ -115,8 +122,8 @@ def test_a_generated_slide_is_not_stained_again(
 ) -> None:
     first, second = tmp_path / "first.ome.tif", tmp_path / "second.ome.tif"
     base = ["stain", str(model)]
-    assert run([*base, str(slide), "--out", str(first), "--stain", "KI67", "-q"]) == 0
-    again = [*base, str(first), "--out", str(second), "--stain", "CD3", "-q"]
+    assert run([*base, str(slide), "--out", str(first), "--stain", "KI67", *PLAIN]) == 0
+    again = [*base, str(first), "--out", str(second), "--stain", "CD3", *PLAIN]
     assert run(again) == 2
     assert "synthetic-input" in capsys.readouterr().err
     assert run([*again, "--allow-synthetic"]) == 0
@@ -129,7 +136,16 @@ def test_a_slide_without_a_resolution_needs_the_option(
 ) -> None:
     slide = tmp_path / "plain.tif"
     _write(slide, on_glass(300, 400, (50, 50, 300, 250)), None)
-    command = ["stain", str(model), str(slide), "--out", str(tmp_path / "x.ome.tif"), "--stain", "KI67", "-q"]
+    command = [
+        "stain",
+        str(model),
+        str(slide),
+        "--out",
+        str(tmp_path / "x.ome.tif"),
+        "--stain",
+        "KI67",
+        *PLAIN,
+    ]
     assert run(command) == 2
     assert "no-resolution" in capsys.readouterr().err
     assert run([*command, "--resolution-um", "0.25"]) == 0
@@ -143,7 +159,7 @@ def test_a_killed_call_goes_on_and_gives_the_same_pixels(model: Path, tmp_path: 
     slide = tmp_path / "large.tif"
     _write(slide, on_glass(3400, 300, (0, 0, 300, 3400)), 0.5)
     out, once = tmp_path / "out.ome.tif", tmp_path / "once.ome.tif"
-    options = ["--stain", "KI67", "-q"]
+    options = ["--stain", "KI67", *PLAIN]
     command = [
         sys.executable,
         "-m",

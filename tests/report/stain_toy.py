@@ -17,11 +17,12 @@ from clinimm.simulate.tissue import draw_tissue
 from clinimm.simulate.tissue_plan import StainPlan, plan_tissue
 from clinimm.staining.agreement import Figure
 from clinimm.staining.biology import measure_stain
-from clinimm.staining.calibrate_stain import ErrorMap, PixelErrors, reliability
+from clinimm.staining.calibrate_stain import ErrorMap, PixelErrors
 from clinimm.staining.pair_store import PairStore, Region, write_regions
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.prediction_store import Made, Results, ResultWriter
 from clinimm.staining.refusal import refusal_curve
+from clinimm.staining.reliability import reliability
 from clinimm.staining.table import result_table
 from clinimm.staining.verdict import evidence_of, judge_stain
 from clinimm.workspace import Workspace

@@ -5,9 +5,15 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clinimm.report.stain_refused import refused_blocks, words
+from clinimm.report.stain_refused import WHY, refused_blocks, words
+from clinimm.staining.refusal import TILE_REASONS
 
 SIDE = 32
+
+
+def test_every_reason_has_words() -> None:
+    assert set(TILE_REASONS) <= set(WHY)
+    assert words("outside,pen") == ("unlike the training tissue", "pen on the tissue")
 
 
 def table(refused: np.ndarray, reasons: np.ndarray) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from clinimm.staining.make_regions import Files, Made, make_regions
 from clinimm.staining.pair_store import PairStore, write_regions
 from clinimm.staining.region_cache import cached_regions
 
+pytestmark = pytest.mark.xdist_group("regions")  # what all of them share is made once
+
 SIDE = 512
 
 

@@ -43,6 +43,8 @@ def test_generated_images_are_refused_unless_told_otherwise() -> None:
     with pytest.raises(DataError, match="marked as generated"):
         check_pairs([draw_pair("b", 1, 32)], [made], 0.5, allow_synthetic=False)
     check_pairs([made], [], 0.5, allow_synthetic=True)
+    # The simulated hospital is there to be learned from; it is synthetic all the same.
+    check_pairs([replace(made, simulated=True)], [], 0.5, allow_synthetic=False)
 
 
 def test_another_resolution_is_refused() -> None:

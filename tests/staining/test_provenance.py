@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from clinimm.core.errors import InputRejected
-from clinimm.core.sign import sign
+from clinimm.core.sign import canonical, sign
+from clinimm.staining import provenance as module
 from clinimm.staining.codec import Codec
 from clinimm.staining.export import Format, Identity, export
 from clinimm.staining.provenance import State, is_synthetic, manifest_beside, verify_file
@@ -207,3 +208,106 @@ def test_a_file_that_is_no_slide_is_refused(tmp_path: Path) -> None:
     file.write_text("text")
     with pytest.raises(InputRejected, match="neither TIFF nor DICOM"):
         verify_file(file)
+
+
+MOVED = {
+    "the patient was changed": {"PatientID": "P2", "PatientName": "P2^"},
+    "the study was changed": {"StudyInstanceUID": "1.2.3", "AccessionNumber": "77"},
+    "the series was changed": {"SeriesInstanceUID": "1.2.4"},
+    "the frame of reference was changed": {"FrameOfReferenceUID": "1.2.5"},
+    "the specimen was changed": {"ContainerIdentifier": "other"},
+    "the derivation was changed": {"ImageComments": "VIRTUAL STAIN, as good as a real one"},
+}
+
+
+@pytest.mark.parametrize("finding", MOVED)
+def test_a_slide_that_is_moved_to_somebody_else_is_altered(dicom: Path, finding: str) -> None:
+    files = sorted(dicom.glob("level-*.dcm"))
+    for file in files:
+        data = pydicom.dcmread(file)
+        data.update(MOVED[finding])
+        data.save_as(file)
+    verdict = verify_file(files[0])
+    assert verdict.state is State.ALTERED
+    assert verdict.findings == (f"{finding} in level 0, level 1, level 2",)
+
+
+def test_attributes_that_an_archive_adds_are_no_alteration(dicom: Path) -> None:
+    for file in sorted(dicom.iterdir()):
+        data = pydicom.dcmread(file)
+        data.InstitutionName, data.StationName = "Northfield", "PACS"
+        data.save_as(file)
+    assert verify_file(dicom).state is State.INTACT
+
+
+def test_a_changed_pixel_spacing_is_found_in_dicom(dicom: Path) -> None:
+    for name, keyword in (("level-1.dcm", "ImagedVolumeWidth"), ("uncertainty.dcm", "")):
+        data = pydicom.dcmread(dicom / name)
+        if keyword:
+            data[keyword].value *= 1.01
+        else:
+            data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = ["0.004", "0.008"]
+        data.save_as(dicom / name)
+    assert verify_file(dicom).findings == (
+        "the pixel spacing of level 1 was changed",
+        "the pixel spacing of the uncertainty map was changed",
+    )
+
+
+@pytest.mark.parametrize("where", ["tags of level 0", "tags of level 2", "OME-XML"])
+def test_a_changed_resolution_is_found_in_a_tiff(ome: Path, where: str) -> None:
+    if where == "OME-XML":
+        _overwrite(ome, b'PhysicalSizeX="0.5"', b'PhysicalSizeX="0.6"')
+        expected = ("the pixel spacing of level 0 was changed", "the description was changed in the file")
+    else:
+        level = int(where[-1])
+        with tifffile.TiffFile(ome, mode="r+") as tiff:
+            page = tiff.pages[level]
+            assert isinstance(page, tifffile.TiffPage)
+            page.tags["XResolution"].overwrite((12_345, 1))
+        expected = (f"the pixel spacing of level {level} was changed",)
+    verdict = verify_file(ome)
+    assert (verdict.state, verdict.findings) == (State.ALTERED, expected)
+
+
+def test_a_changed_description_is_found_in_a_tiff(ome: Path) -> None:
+    _overwrite(ome, b'K="Use">research only<', b'K="Use">for diagnosis<')
+    verdict = verify_file(ome)
+    assert verdict.state is State.ALTERED
+    assert "the description was changed in the file" in verdict.findings
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_manifest_of_the_older_form_is_read_and_named_as_such(
+    tmp_path: Path, kind: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(module, "SCHEMA", "clinimm.synthetic-manifest/1")
+        older.setattr(module, "canonical", _without_attributes)
+        path = made(tmp_path, kind)
+    text = manifest_beside(path).read_text(encoding="utf-8")
+    assert "synthetic-manifest/1" in text
+    verdict = verify_file(path)
+    assert verdict.state is State.INTACT
+    assert verdict.findings == (
+        "the manifest is of an older form, clinimm.synthetic-manifest/1: its signature covers neither "
+        "patient, study and series nor the description",
+    )
+
+
+def _without_attributes(body: dict[str, object]) -> bytes:
+    body.pop("attributes", None)
+    return canonical(body)
+
+
+def test_cautions_are_signed_and_stand_in_the_file(tmp_path: Path) -> None:
+    path = made(tmp_path, "dicom")
+    said = "No safety case: no tile could be refused, and errors are not calibrated."
+    verdict = verify_file(path)
+    assert verdict.manifest is not None and said in verdict.manifest["cautions"]["sentences"]
+    assert verdict.manifest["refused_tiles"] == {"hallucination": 1, "fold": 1}
+    for file in path.iterdir():
+        data = pydicom.dcmread(file, stop_before_pixels=True)
+        assert said in data.DerivationDescription and said in data.ImageComments
+    with tifffile.TiffFile(made(tmp_path / "ome", "ome")) as tiff:
+        assert said in str(tiff.ome_metadata)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.errors import DataError
-from clinimm.staining.refusal import LEAST_DAMAGE, Thresholds, TileScores, fit_thresholds, refusal_curve
+from clinimm.staining.refusal import MOST_DAMAGE, Thresholds, TileScores, fit_thresholds, refusal_curve
 
 
 def _scores(count: int, seed: int = 0) -> list[TileScores]:
@@ -33,11 +33,11 @@ def test_each_reason_is_named() -> None:
     limits = Thresholds(1.0, 0.1, 1.5, 0.25, 10, 0)
     assert limits.reasons(TileScores(0.9, 0.05, 1.0, 0.1)) == ()
     assert limits.reasons(TileScores(1.1, 0.05, 1.0, 0.1)) == ("outside",)
-    assert limits.reasons(TileScores(1.1, 0.2, 1.6, 0.3)) == (
+    assert limits.reasons(TileScores(1.1, 0.2, 1.6, 0.3, "bubble")) == (
         "outside",
         "uncertain",
         "hallucination",
-        "quality",
+        "bubble",
     )
     assert limits.reasons(TileScores(float("nan"), 0.05, 1.0, 0.1)) == ("outside",)
 
@@ -48,13 +48,53 @@ def test_risk_is_above_one_exactly_where_a_tile_is_refused() -> None:
         assert (limits.risk(one) > 1) == bool(limits.reasons(one))
 
 
-def test_slight_damage_never_refuses() -> None:
-    limits = fit_thresholds([TileScores(0.1, 0.1, 0.1, 0.0)] * 100, 0.05)
-    assert limits.quality == LEAST_DAMAGE
+def test_damaged_tuning_tiles_say_nothing_of_what_sound_ones_score() -> None:
+    sound = _scores(100)
+    damaged = [TileScores(9e9, 9e9, 9e9, MOST_DAMAGE + 0.01, "pen")] * 30
+    alone, both = (fit_thresholds(one, 0.05) for one in (sound, [*sound, *damaged]))
+    assert (both.outside, both.uncertain, both.hallucination) == (
+        alone.outside,
+        alone.uncertain,
+        alone.hallucination,
+    )
+    assert (both.quality, both.tiles, both.damaged) == (MOST_DAMAGE, 100, 30)
+    assert fit_thresholds(damaged, 0.05).damaged == 30  # there is no other, and every one is refused
+
+
+def test_the_share_of_a_left_out_subject_is_what_new_subjects_lose() -> None:
+    # Tiles of a subject resemble each other, so a new subject loses more than the share.
+    def person(seed: int) -> list[TileScores]:
+        generator = np.random.default_rng(seed)
+        level = generator.lognormal(0, 0.6, size=3)
+        return [TileScores(*(level * generator.lognormal(0, 0.2, size=3)), quality=0.0) for _ in range(6)]
+
+    subjects = [f"s{n}" for n in range(10) for _ in range(6)]
+    expected, real = [], []
+    for trial in range(40):
+        scores = [one for n in range(10) for one in person(1000 * trial + n)]
+        limits = fit_thresholds(scores, 0.05, subjects)
+        assert limits.left_out is not None
+        expected.append(limits.left_out.share)
+        others = [one for n in range(500, 540) for one in person(1000 * trial + n)]
+        real.append(np.mean([bool(limits.reasons(one)) for one in others]))
+        assert limits.left_out.promised == pytest.approx(1 / 11)
+    assert np.mean(real) > 0.08  # above the share of 0.05
+    # One subject fewer, so somewhat more is refused; nearer to the truth than the share all the same.
+    assert np.mean(real) - 0.01 < np.mean(expected) < np.mean(real) + 0.06
+
+
+def test_one_subject_says_nothing_of_others() -> None:
+    assert fit_thresholds(_scores(10), 0.05, ["a"] * 10).left_out is None
+    assert fit_thresholds(_scores(10), 0.05).left_out is None
+
+
+def test_thresholds_of_the_older_form_are_read() -> None:
+    old = {"outside": 1.0, "uncertain": 0.1, "hallucination": 1.5, "quality": 0.25, "tiles": 9, "refused": 0}
+    assert Thresholds.from_json(old).aim is None
 
 
 def test_json_keeps_the_thresholds() -> None:
-    limits = fit_thresholds(_scores(30), 0.1)
+    limits = fit_thresholds(_scores(30), 0.1, [f"s{n % 7}" for n in range(30)])
     assert Thresholds.from_json(json.loads(json.dumps(limits.to_json()))) == limits
 
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from scipy.stats import binomtest
 
 from clinimm.staining.deformation import IDENTITY, Affine
 from clinimm.staining.register_gate import ErrorEstimate, Findings, refusal_of
@@ -20,6 +21,8 @@ def test_a_good_pair_passes() -> None:
         ({"affine": Affine(((1.0, 0.0), (0.0, 0.5)), (0.0, 0.0))}, "registration-failed"),
         ({"affine": Affine(((-1.0, 0.0), (0.0, 1.0)), (0.0, 0.0))}, "registration-failed"),
         ({"error": ErrorEstimate("cell", 40, 3, None, None)}, "registration-failed"),
+        ({"error": ErrorEstimate("cell", 7, 7, 0.4, 1.2)}, "registration-failed"),
+        ({"error": ErrorEstimate("cell", 15, 5, 0.4, 1.2)}, "registration-failed"),
         ({"error": ErrorEstimate("cell", 0, 0, None, None)}, "registration-failed"),
         ({"least_jacobian": -0.1}, "registration-folded"),
         ({"least_jacobian": 0.1}, "registration-folded"),
@@ -46,3 +49,20 @@ def test_landmarks_that_are_bad_outweigh_a_good_own_estimate_and_say_so() -> Non
     assert refusal is not None
     assert "landmarks" in refusal.reason
     assert "7.0 µm" in refusal.reason
+
+
+@pytest.mark.parametrize(
+    ("places", "judged", "sure"), [(9, 5, False), (15, 8, True), (60, 20, False), (150, 50, True)]
+)
+def test_a_share_counts_by_what_it_surely_is(places: int, judged: int, sure: bool) -> None:
+    error = ErrorEstimate("cell", places, judged, 0.4, 1.2)
+    low = binomtest(judged, places).proportion_ci(method="wilson").low
+    assert error.surely_judged == pytest.approx(low)
+    assert error.is_sure is sure
+
+
+def test_a_refusal_for_too_few_matches_says_what_the_places_show() -> None:
+    refusal = refusal_of(replace(GOOD, error=ErrorEstimate("cell", 15, 5, 0.4, 1.2)))
+    assert refusal is not None
+    assert "5 of 15 places" in refusal.reason
+    assert "15 % or more" in refusal.reason

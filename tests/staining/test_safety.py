@@ -13,6 +13,7 @@ from clinimm.staining.fit_safety import fit_safety
 from clinimm.staining.plant import plant
 from clinimm.staining.refusal import refusal_curve
 from clinimm.staining.safety import SafetyCase, StainedTile, over_tissue
+from clinimm.staining.tissue_damage import Damage
 from tests.staining.safety_toy import RADIUS_PX, RESOLUTION_UM, draw, example, examples
 
 SHARE = 0.1
@@ -49,7 +50,7 @@ def test_each_harm_is_refused_for_its_own_reason(case: SafetyCase) -> None:
     assert "outside" in _reasons(case, one.source, replace(one.stained, features=one.stained.features + 9))
     planted = plant(one.stained.rgb, draw(4001).nuclei, "pasted", 2, RADIUS_PX)
     assert "hallucination" in _reasons(case, one.source, replace(one.stained, rgb=planted.rgb))
-    assert case.refuse(one.source, one.stained, damage=0.9).reasons[-1] == "quality"
+    assert case.refuse(one.source, one.stained, Damage(0.9, "fold")).reasons[-1] == "fold"
 
 
 def test_a_tile_is_judged_alone(case: SafetyCase) -> None:
@@ -76,12 +77,12 @@ def test_refusing_the_risky_lowers_the_error_of_the_rest(case: SafetyCase) -> No
 
 def test_the_refuser_is_the_case_bound_to_a_stain(case: SafetyCase) -> None:
     one = example(4400, "c")
-    refuser = case.refuser("KI67", quality=lambda source: 1.0)
+    refuser = case.refuser("KI67")
     parts = (one.source, one.stained.rgb, one.stained.expected_error, one.stained.features)
-    assert refuser(*parts)
-    assert refuser.judge(*parts) == case.refuse(one.source, one.stained, damage=1.0)
-    assert refuser.digest != case.refuser("KI67").digest
-    assert refuser.digest == case.refuser("KI67", quality=lambda source: 0.0).digest
+    damage = Damage(1.0, "pen")
+    assert refuser(*parts, damage) == case.refuse(one.source, one.stained, damage).reasons != ()
+    assert refuser(*parts) == case.refuse(one.source, one.stained).reasons
+    assert refuser.digest == case.refuser("KI67").digest
     with pytest.raises(ModelError, match="known are KI67"):
         case.refuser("HER2")
 

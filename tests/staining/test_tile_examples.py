@@ -47,10 +47,19 @@ def test_tiles_are_the_pair_cut_up() -> None:
 
 
 def test_sides_are_cut_to_the_stride_and_small_pairs_are_one_tile() -> None:
-    assert [(rows.stop, columns.stop) for rows, columns in tile_places(_pair(70, 30), 8, 256)] == [
+    assert [(rows.stop, columns.stop) for rows, columns in tile_places(_pair(50, 30), 8, 256)] == [
         (24, 24),
         (48, 24),
     ]
+
+
+def test_the_last_tile_ends_at_the_edge_so_that_nothing_is_left_unjudged() -> None:
+    judged = np.zeros((64, 80), dtype=int)
+    for place in tile_places(_pair(70, 84), 8, 48):
+        judged[place] += 1
+        assert all(part.start % 8 == 0 and part.stop - part.start == 48 for part in place)
+    assert judged.min() == 1
+    assert [one.top for one in tile_examples(Toy.run, 8, [_pair(70, 84)], 48)[:4]] == [0, 0, 16, 16]
 
 
 def test_a_tile_without_a_valid_pixel_is_left_out() -> None:

@@ -107,9 +107,11 @@ def test_glass_is_not_run_and_stays_white(tmp_path: Path) -> None:
 def test_refused_tiles_are_hatched_and_counted(tmp_path: Path) -> None:
     seen = []
 
-    def refuse(source: np.ndarray, colour: np.ndarray, uncertainty: np.ndarray, features: np.ndarray) -> bool:
+    def refuse(source: np.ndarray, colour: np.ndarray, *rest: np.ndarray) -> tuple[str, ...]:
+        uncertainty, features, place = rest
         seen.append((source.shape, colour.dtype, uncertainty.shape, features.shape))
-        return bool((source == marked).all())
+        assert (source == pixels[place.top : place.bottom, place.left : place.right]).all()
+        return ("outside", "pen") if (source == marked).all() else ()
 
     pixels = tissue(512, 768)
     pixels[256:, 512:] = marked = np.array([10, 200, 30], np.uint8)
@@ -123,14 +125,15 @@ def test_refused_tiles_are_hatched_and_counted(tmp_path: Path) -> None:
     assert np.ptp(expected, axis=2).max() == 0  # grey is no colour of tissue
     assert stained.refused_share == pytest.approx(1 / 6)
     assert stained.refused_of_tissue == pytest.approx(1 / 6)
+    assert stained.refused_tiles == {"outside": 1, "pen": 1}
 
 
 def test_features_of_a_tile_are_its_own(tmp_path: Path) -> None:
     found: list[np.ndarray] = []
 
-    def refuse(source: np.ndarray, colour: np.ndarray, uncertainty: np.ndarray, features: np.ndarray) -> bool:
-        found.append(features)
-        return False
+    def refuse(*parts: np.ndarray) -> tuple[str, ...]:
+        found.append(parts[3])
+        return ()
 
     pixels = tissue(256, 512)
     pixels[:, 256:] = 90

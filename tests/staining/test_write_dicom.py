@@ -15,12 +15,14 @@ from pydicom import Dataset
 from wsidicom import WsiDicom
 
 from clinimm.core.errors import ConfigError
+from clinimm.core.pseudonym import Pseudonymiser
 from clinimm.modalities.pathology.slide import open_slide
 from clinimm.staining import write_dicom as module
 from clinimm.staining.codec import Codec, CodecName
 from clinimm.staining.dicom_source import read_dicom_source, source_digest, source_files
 from clinimm.staining.export import Identity, export
 from clinimm.staining.generated_file import dicom_frames
+from clinimm.staining.new_uids import NewUids
 from clinimm.staining.whole_slide import StainedSlide, StainSettings
 from tests.staining.whole_slide_parts import ORIGIN, level_pixels, on_glass, stain
 
@@ -131,6 +133,24 @@ def test_without_asking_nothing_leads_back_to_the_patient(tmp_path: Path) -> Non
     assert "Test" not in text and "MRN77" not in text and "19500102" not in text and "ACC1" not in text
     assert data.PatientID == "P1" and data.PatientIdentityRemoved == "YES"
     assert data.StudyInstanceUID != "1.2.3.4"
+    for original in ("1.2.3.4", "1.2.3.5", "1.2.3.7", "1.2.3.100", "1.2.3.101"):
+        assert f" {original}\n" not in text and f" {original} " not in text
+    # Its place on the glass identifies nobody.
+    assert data.TotalPixelMatrixOriginSequence[0].XOffsetInSlideCoordinateSystem == 25
+
+
+def test_under_one_key_what_is_made_of_one_slide_stays_linked(tmp_path: Path) -> None:
+    headers = read_dicom_source(_source(tmp_path / "source"))
+    key, other = (NewUids(Pseudonymiser(text)) for text in (b"0123456789abcdef", b"another key of 16"))
+    found = []
+    for name, uids in (("a", key), ("b", key), ("c", other), ("d", NewUids())):
+        _, path = made(tmp_path / name, source=headers, uids=uids)
+        found.append(pydicom.dcmread(path / "level-0.dcm", stop_before_pixels=True))
+    frames = [one.FrameOfReferenceUID for one in found]
+    sources = [one.SourceImageSequence[0].ReferencedSOPInstanceUID for one in found]
+    for values in (frames, sources):
+        assert values[0] == values[1] and len(set(values)) == 3
+    assert "keyed" in found[0].DeidentificationMethod[1] and "random" in found[3].DeidentificationMethod[1]
 
 
 def test_source_is_named_and_its_place_on_the_glass_kept(tmp_path: Path) -> None:

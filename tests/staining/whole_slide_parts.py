@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clinimm.modalities.pathology.resolution import Resolution
+from clinimm.staining.plan import Block
 from clinimm.staining.provenance import Origin
 from clinimm.staining.slide_grid import SlideGrid
 from clinimm.staining.whole_slide import (
@@ -140,9 +141,7 @@ ORIGIN = Origin("5" * 64, "a" * 64, False, {}, datetime(2026, 3, 1, 12, 0, tzinf
 
 
 def hatch_corner(
-    source: np.ndarray, colour: np.ndarray, uncertainty: np.ndarray, features: np.ndarray
-) -> np.ndarray:
-    """Refuses the last eight rows of each tile."""
-    refused = np.zeros(uncertainty.shape, bool)
-    refused[-8:] = True
-    return refused
+    source: np.ndarray, colour: np.ndarray, uncertainty: np.ndarray, features: np.ndarray, place: Block
+) -> tuple[str, ...]:
+    """Refuses one tile."""
+    return ("hallucination", "fold") if (place.top, place.left) == (512, 512) else ()

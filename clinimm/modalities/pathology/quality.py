@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 
 from clinimm.modalities.pathology.artefacts import PEN_COLOURS, Mask, Picture, bubbles, folds, glass, pens
 from clinimm.modalities.pathology.focus import BLOCK, BLURRED, FOCUS_UM, blur
+from clinimm.modalities.pathology.pixels import Box
 from clinimm.modalities.pathology.tissue import tissue_mask
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ _REGION = 1024  # side of what is read at once to judge focus, pixels
 _LEAST_TISSUE = 0.25  # of a block whose focus is judged
 _TOO_COARSE = 1.5  # a slide scanned coarser than this times FOCUS_UM shows no focus
 _MOST_FAULTY = 0.5  # of a tile
+_SMALLEST_BLOCK = 32  # pixels at FOCUS_UM; fewer hold too few edges to judge
+_ROUNDING = 1e-6  # a cell that is touched by less was not meant
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,18 @@ class Quality:
     def area_mm2(self, name: str) -> float:
         """Area of an artefact, or of ``tissue``, or of ``usable``."""
         return float(self._mask(name).sum()) * (self.um_per_pixel / 1000) ** 2
+
+    def cells(self, box: Box, size: tuple[int, int]) -> tuple[slice, slice]:
+        """The rows and columns of the masks that a rectangle touches; at least one of each.
+
+        Args:
+            box: ``(left, top, right, bottom)``, in pixels of any picture of the whole slide.
+            size: width and height of that picture.
+        """
+        rows, columns = self.tissue.shape
+        place = np.array(box, dtype=float) * np.tile([columns / size[0], rows / size[1]], 2)
+        left, top, right, bottom = (float(edge) for edge in place)
+        return _touched(top, bottom, rows), _touched(left, right, columns)
 
     def _mask(self, name: str) -> Mask:
         own = {"tissue": lambda: self.tissue, "usable": lambda: self.usable}
@@ -139,16 +154,31 @@ def tile_fault(tile: Tile, quality: Quality, slide_size: tuple[int, int]) -> str
         quality: of ``overview_quality``.
         slide_size: width and height at level 0, pixels.
     """
-    rows, columns = quality.tissue.shape
-    place = np.array([tile.x, tile.y, tile.x + tile.w, tile.y + tile.h], dtype=float)
-    left, top, right, bottom = place * np.tile([columns / slide_size[0], rows / slide_size[1]], 2)
-    box = (
-        slice(math.floor(top), max(math.floor(top) + 1, math.ceil(bottom))),
-        slice(math.floor(left), max(math.floor(left) + 1, math.ceil(right))),
-    )
+    box = quality.cells((tile.x, tile.y, tile.x + tile.w, tile.y + tile.h), slide_size)
     if (quality.faulty[box]).mean() > _MOST_FAULTY:
         return max(FAULTS, key=lambda name: float(quality.artefacts[name][box].mean()))
     return "blur" if _tile_blurred(tile) else None
+
+
+def blurred_tissue(rgb: Picture, um_per_pixel: float) -> float:
+    """Share of a picture's tissue that is out of focus; 0 where it is too coarse or small to tell.
+
+    A block counts where at least a quarter of it is tissue, with as much as it holds.
+    """
+    if um_per_pixel > _TOO_COARSE * FOCUS_UM:
+        return 0.0
+    rows, columns = (max(1, round(side * um_per_pixel / FOCUS_UM)) for side in rgb.shape[:2])
+    side = min(rows, columns, BLOCK)
+    if side < _SMALLEST_BLOCK:
+        return 0.0
+    shown = np.asarray(Pillow.fromarray(rgb).resize((columns, rows), Pillow.Resampling.BOX))
+    judged = blur(shown, side)
+    across, down = judged.shape[1] * side, judged.shape[0] * side
+    blocks = tissue_mask(shown)[:down, :across].reshape(judged.shape[0], side, judged.shape[1], side)
+    tissue = blocks.mean(axis=(1, 3))
+    tissue[tissue < _LEAST_TISSUE] = 0.0
+    total = float(tissue.sum())
+    return float(tissue[~(judged <= BLURRED)].sum()) / total if total > 0 else 0.0
 
 
 def _tile_blurred(tile: Tile) -> bool:
@@ -160,6 +190,11 @@ def _tile_blurred(tile: Tile) -> bool:
     shown = Pillow.fromarray(tile.rgb).resize((side, side), Pillow.Resampling.BOX)
     judged = blur(np.asarray(shown), min(side, BLOCK))
     return bool(np.mean(~(judged <= BLURRED)) > _MOST_FAULTY)
+
+
+def _touched(first: float, last: float, size: int) -> slice:
+    start = min(math.floor(first), size - 1)
+    return slice(start, min(size, max(start + 1, math.ceil(last - _ROUNDING))))
 
 
 def _longest(slide: Slide) -> int:

@@ -19,7 +19,7 @@ from clinimm.modalities.pathology.tiff_directory import (
     read_directories,
     sub_directories,
 )
-from clinimm.modalities.synthetic import Provenance, read_dicom_marks, read_mark
+from clinimm.modalities.synthetic import SIMULATOR, Provenance, read_dicom_marks, read_mark
 
 _HEAD_BYTES = 512
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
@@ -53,6 +53,27 @@ def is_synthetic(path: Path) -> Provenance | None:
     if head.startswith(_PICTURES):
         return _first(_picture_texts(path))
     return None
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether a slide says that ``clinimm simulate`` drew it.
+
+    Raises:
+        InputRejected: the file is damaged.
+    """
+    if not path.is_file():
+        return False
+    file = FileBytes(path)
+    try:
+        if not is_tiff(file.head(_HEAD_BYTES)):
+            return False
+        return any(
+            one.text(Tag.SOFTWARE) == SIMULATOR
+            for one in read_directories(file)
+            if Tag.SOFTWARE in one.fields
+        )
+    finally:
+        file.close()
 
 
 def _first(texts: Iterator[tuple[str, str]]) -> Provenance | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from clinimm.config import StainingConfig
 from clinimm.core.errors import ConfigError, DataError
 from clinimm.core.pseudonym import load_pseudonymiser
 from clinimm.encode import write_parquet
+from clinimm.modalities.pathology.synthetic import is_simulated
 from clinimm.parallel import cores, run_jobs
 from clinimm.progress import Progress
 from clinimm.sources import build_sources
@@ -59,7 +61,8 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         )
     jobs = _files(workspace, pairs)
     work = partial(cached_regions, cache=workspace.cache, config=config, seed=workspace.config.seed)
-    made = list(progress.track(run_jobs(work, jobs, cores()), "register", len(jobs)))
+    regions = progress.track(run_jobs(work, jobs, cores()), "register", len(jobs))
+    made = [_said_simulated(files, one) for files, one in zip(jobs, regions, strict=True)]
     _write(workspace.stage("encode") / PAIRS, made)
     counts = _counts(made, len(pairs), alone)
     progress.say(_sentence(counts))
@@ -99,6 +102,18 @@ def _files(workspace: Workspace, pairs: list[SlidePair]) -> list[Files]:
         )
         for pair in pairs
     ]
+
+
+def _said_simulated(files: Files, made: Made) -> Made:
+    """Mark regions of simulated slides as synthetic, so that what learns from them says so."""
+    paths = (files.source, *files.targets.values())
+    if not made.regions or not any(is_simulated(path) for path, _ in paths):
+        return made
+    marked = tuple(
+        replace(one, pair=replace(one.pair, synthetic=True, simulated=not one.pair.synthetic))
+        for one in made.regions
+    )
+    return replace(made, regions=marked)
 
 
 def _write(folder: Path, made: list[Made]) -> None:

@@ -17,12 +17,14 @@ from clinimm.progress import Progress
 from clinimm.staining.agreement import Figure
 from clinimm.staining.baselines import Baseline, fit_baselines
 from clinimm.staining.biology import Measured, measure_stain
-from clinimm.staining.calibrate_stain import ErrorMap, PixelErrors, reliability
+from clinimm.staining.calibrate_stain import ErrorMap, PixelErrors
 from clinimm.staining.image_metrics import SetDistance, set_distance
 from clinimm.staining.pair_store import PairStore
 from clinimm.staining.patch_features import cut_patches, patch_features
 from clinimm.staining.prediction_store import Result, Results, Rgb
+from clinimm.staining.record_help import record_warning
 from clinimm.staining.refusal import refusal_curve
+from clinimm.staining.reliability import reliability
 from clinimm.staining.stages.encode import PAIRS, staining_of
 from clinimm.staining.stages.predict import PLANTED
 from clinimm.staining.stages.train import FUSED, load_safety
@@ -80,7 +82,10 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         "format": FORMAT,
         "run": config.name,
         "model": model,
-        "stains": {stain: _as_json(one, planted.get(stain, {})) for stain, one in judged.items()},
+        "stains": {
+            stain: _as_json(one, planted.get(stain, {}), _refusal(workspace, results, stain))
+            for stain, one in judged.items()
+        },
     }
     write_text(
         folder / METRICS, json.dumps(_finite(metrics), indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -113,17 +118,20 @@ def judge(
     everything = measure_stain(pairs, stain, made)
     rivals = tuple(name for name in everything.methods if name != PIXELS_ALONE)
     measured = replace(everything, methods=rivals)
+    ablation = dict(_ablation(everything, model))
     evidence = evidence_of(
         measured,
         model,
         len({pair.subject_id for pair in pairs}),
         registration_error_um=_registration_error(results),
     )
+    verdict = judge_stain(evidence)
+    warnings = (*verdict.warnings, *record_warning(evidence, ablation))
     return Judged(
         everything,
         result_table(measured, model, _distances(pairs, stain, made, seed)),
-        judge_stain(evidence),
-        tuple(_ablation(everything, model)),
+        replace(verdict, warnings=warnings),
+        tuple(ablation.items()),
         _safety(results, stain, error_maps, seed),
     )
 
@@ -165,13 +173,12 @@ def _safety(
     """Expected against observed error, and what refusing tiles does to the error of the rest."""
     tiles = pd.concat([one.tiles[one.tiles["stain"] == stain] for one in results], ignore_index=True)
     tiles = tiles[np.isfinite(tiles["error"].to_numpy(float))]
-    some_map = next(iter(error_maps.values()))
     samples = [_pixel_errors(one, stain, seed) for one in results]
     found: dict[str, Any] = {
         "tiles": len(tiles),
         "refused_tiles": int(tiles["refused"].sum()),
         "reasons": {str(k): int(v) for k, v in tiles.loc[tiles["refused"], "reasons"].value_counts().items()},
-        "reliability": reliability(samples, some_map, seed=seed).to_json(),
+        "reliability": reliability(samples, [error_maps[one.fit] for one in results], seed=seed).to_json(),
     }
     if len(tiles):
         risk, error = (tiles[name].to_numpy(float) for name in ("risk", "error"))
@@ -216,7 +223,18 @@ def _registration_error(results: Sequence[Result]) -> float | None:
     return float(np.median(errors)) if errors else None
 
 
-def _as_json(judged: Judged, planted: Mapping[str, Any]) -> dict[str, Any]:
+def _refusal(workspace: Workspace, results: Sequence[Result], stain: str) -> list[dict[str, Any]]:
+    """How each fit's thresholds were set, and what they refuse of a tuning subject that they left out."""
+    fits = sorted({one.fit for one in results if stain in one.made})
+    every = {
+        fit: load_safety(workspace.root / "train" / FUSED / fit).stains[stain].thresholds for fit in fits
+    }
+    return [{"fit": fit, **thresholds.to_json()} for fit, thresholds in every.items()]
+
+
+def _as_json(
+    judged: Judged, planted: Mapping[str, Any], refusal: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     evidence = judged.verdict.evidence
     return {
         "verdict": {
@@ -230,7 +248,11 @@ def _as_json(judged: Judged, planted: Mapping[str, Any]) -> dict[str, Any]:
         "regions": int(judged.measured.images["pair"].nunique()),
         "registration_error_um": evidence.registration_error_um,
         "record_adds": {name: asdict(figure) for name, figure in judged.ablation},
-        "safety": {**judged.safety, "planted": {name: planted[name] for name in _PLANTED if name in planted}},
+        "safety": {
+            **judged.safety,
+            "refusal": list(refusal),
+            "planted": {name: planted[name] for name in _PLANTED if name in planted},
+        },
     }
 
 

@@ -105,7 +105,7 @@ class _Models:
             plain = None if self.plain is None else self._whole(self.plain, pair, stain)[0]
             made[stain] = Made(whole[0], plain, self.safety.stains[stain].errors(whole[1]))
         for tile in tile_examples(self.run, self.stainer.stride, [replace(pair, targets=known)]):
-            verdict = self.safety.refuse(tile.source, tile.stained)
+            verdict = self.safety.refuse(tile.source, tile.stained, tile.damage)
             rows.append(
                 {
                     "stain": tile.stained.stain,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from clinimm.modalities.pathology.synthetic import is_synthetic
+from clinimm.modalities.pathology.synthetic import is_simulated, is_synthetic
 from clinimm.modalities.synthetic import Provenance
+from clinimm.simulate.slide_file import slide_bytes
 
 MADE = Provenance("KI67", "a" * 64, "b" * 64, "clinimm 1")
 PIXELS = np.zeros((32, 32, 3), np.uint8)
@@ -63,3 +65,14 @@ def test_slides_of_the_scanner_are_not_marked(test_data: Path) -> None:
     slides = test_data / "slides"
     assert all(is_synthetic(path) is None for path in sorted(slides.glob("*.svs")))
     assert is_synthetic(slides / "dicom_wsi") is None
+
+
+def test_slides_of_the_simulated_hospital_are_told_from_scans(tmp_path: Path) -> None:
+    pixels = np.full((512, 512, 3), 200, np.uint8)
+    for aperio in (True, False):
+        path = tmp_path / f"{aperio}.svs"
+        path.write_bytes(slide_bytes(pixels, datetime(2026, 1, 1, tzinfo=UTC), aperio))
+        assert is_simulated(path) and is_synthetic(path) is None
+    tifffile.imwrite(tmp_path / "scan.tif", pixels, tile=(256, 256), software="Scanner 1")
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    assert not any(is_simulated(path) for path in (tmp_path / "scan.tif", tmp_path / "a.png", tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from dataclasses import replace
@@ -9,19 +10,29 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+import tifffile
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from clinimm.config import PipelineConfig, load_pipeline
-from clinimm.core.errors import ModelError
+from clinimm.core.errors import DataError, IntegrityError, ModelError
+from clinimm.core.record import digest_file
+from clinimm.modalities.pathology.slide import open_slide
 from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.pipeline import run_pipeline
 from clinimm.progress import QUIET
 from clinimm.simulate.hospital import simulate
 from clinimm.staining.pair_store import PairStore
-from clinimm.staining.prediction_store import Results
+from clinimm.staining.prediction_store import Result, Results
+from clinimm.staining.provenance import verify_file
+from clinimm.staining.stain_band import CELL_PIXELS
 from clinimm.staining.stain_file import StainRequest, stain_file
 from clinimm.staining.stainer import Stainer
 from clinimm.workspace import Workspace
+
+pytestmark = pytest.mark.xdist_group("staining run")  # what all of them share is made once
 
 PIPELINE = Path(__file__).parents[3] / "pipelines" / "virtual_staining.yaml"
 SMALL = (
@@ -126,5 +137,143 @@ def test_a_stain_that_was_not_found_learnable_is_not_made(finished: Workspace, t
     with pytest.raises(ModelError, match="Nobody knows"):
         stain_file(request)
     assert not request.out.exists()
-    stain_file(replace(request, despite_verdict=True))
-    assert is_synthetic(request.out) is not None
+    dicom = replace(request, despite_verdict=True, out=tmp_path / "out", form="dicom")
+    outcome = stain_file(dicom)
+    assert is_synthetic(dicom.out) is not None
+    said = "Made despite the verdict: Nobody knows."
+    assert said in outcome.cautions.sentences
+    assert said in pydicom.dcmread(dicom.out / "level-0.dcm", stop_before_pixels=True).DerivationDescription
+    (run / "train" / "model" / "safety.json").unlink()
+    with pytest.raises(ModelError, match=r"no safety\.json.*--without-safety-case"):
+        stain_file(replace(request, despite_verdict=True, out=tmp_path / "unsafe.ome.tif"))
+
+
+def _slide_of(finished: Workspace) -> tuple[Path, Result]:
+    """The source slide of a held-out region."""
+    results = Results(finished.root / "predict", PairStore(finished.root / "encode" / "pairs"))
+    result = next(iter(results))
+    slides = (finished.root.parents[1] / "hospital" / "slides").glob("*/*_HE.svs")
+    return next(path for path in slides if digest_file(path) == result.region.digest), result
+
+
+def _signer(finished: Workspace) -> Path:
+    """The public key of who registered the run; each test has a home, and so a key, of its own."""
+    signature = json.loads((finished.root / "register" / "manifest.json").read_text())["signature"]
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signature["public_key"]))
+    path = finished.root.parent / "signer.pub"
+    path.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+def _request(finished: Workspace, slide: Path, out: Path, **changes: object) -> StainRequest:
+    request = StainRequest(
+        finished.root, slide, out, stain="KI67", despite_verdict=True, trusted_key=_signer(finished)
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]  # any field may be changed
+
+
+def test_error_map_of_a_slide_is_the_calibrated_one_that_the_region_page_shows(
+    finished: Workspace, tmp_path: Path
+) -> None:
+    slide, result = _slide_of(finished)
+    out = tmp_path / "out.ome.tif"
+    outcome = stain_file(
+        _request(finished, slide, out, subject_id=result.region.pair.subject_id, lossless=True)
+    )
+    with tifffile.TiffFile(out) as tiff:
+        chart = (tiff.series[1].asarray().astype(float) - 1) / 65534
+    halo = Stainer.from_pretrained(finished.root / "train" / "model").halo
+    with open_slide(slide) as opened:
+        scale = 0.5 / opened.mpp_um
+    top, left = (round(place / scale) for place in (result.region.top, result.region.left))
+    assert top % CELL_PIXELS == left % CELL_PIXELS == 0
+    shown = result.made["KI67"].expected_error
+    side = len(shown) // CELL_PIXELS
+    cells = shown.reshape(side, CELL_PIXELS, side, CELL_PIXELS).mean(axis=(1, 3))
+    inner = -(-halo // CELL_PIXELS)  # nearer to its edge a region sees less than the slide
+    assert side - 2 * inner >= 2
+    first = (top // CELL_PIXELS, left // CELL_PIXELS)
+    found = chart[first[0] : first[0] + side, first[1] : first[1] + side]
+    part = (slice(inner, -inner), slice(inner, -inner))
+    np.testing.assert_allclose(found[part], cells[part], atol=1e-3)  # a region keeps thousandths
+    assert outcome.stained.calibrated and outcome.cautions.record == "of this slide"
+    assert outcome.cautions.registered and outcome.cautions.trained_on_synthetic
+    signed = verify_file(out).manifest
+    assert signed is not None and signed["cautions"]["trained_on_synthetic"] is True
+    assert signed["settings"]["notes"] == ["VERDICT OVERRIDDEN", "TRAINED ON SYNTHETIC"]
+
+
+def test_pen_on_a_slide_is_refused_as_pen(finished: Workspace, tmp_path: Path) -> None:
+    slide, _ = _slide_of(finished)
+    with open_slide(slide) as opened:
+        um, (width, height) = opened.mpp_um, opened.dimensions
+        pixels = opened.read_region(0, (0, 0, width, height)).copy()
+    stroke = round(150 / um)  # from edge to edge, and wide enough that tiles lie under it as a whole
+    middle = width // 2
+    pixels[:, middle - stroke // 2 : middle + stroke // 2] = (30, 30, 35)
+    inked = tmp_path / "inked.tif"
+    resolution = (10_000 / um, 10_000 / um)
+    tifffile.imwrite(
+        inked, pixels, tile=(256, 256), photometric="rgb", resolution=resolution, resolutionunit="CENTIMETER"
+    )
+    before, after = (
+        stain_file(_request(finished, path, tmp_path / f"{path.stem}.ome.tif")).stained
+        for path in (slide, inked)
+    )
+    assert before.refused_tiles.get("pen", 0) == 0
+    assert after.refused_tiles["pen"] >= 3
+    # No ink passes for bare glass.
+    cells = after.uncertainty[:, round(middle * um / 0.5) // CELL_PIXELS]
+    assert np.isfinite(cells).all()
+
+
+def test_a_record_of_somebody_else_is_not_read_for_a_known_slide(finished: Workspace, tmp_path: Path) -> None:
+    slide, result = _slide_of(finished)
+    subjects = PairStore(finished.root / "encode" / "pairs").subjects - {result.region.pair.subject_id}
+    other, out = sorted(subjects)[0], tmp_path / "out.ome.tif"
+    with pytest.raises(DataError, match="another subject's"):
+        stain_file(_request(finished, slide, out, subject_id=other))
+    assert not out.exists()
+    # Elsewhere, and with one more byte, the run does not know it.
+    unknown = tmp_path / "slide.svs"
+    unknown.write_bytes(slide.read_bytes() + b"\0")
+    chosen = stain_file(_request(finished, unknown, out, subject_id=other)).cautions
+    assert chosen.record == "chosen by the user"
+    assert stain_file(_request(finished, unknown, tmp_path / "b.ome.tif")).cautions.record == "none given"
+
+
+@pytest.mark.parametrize("name", ["train/model/safety.json", "evaluate/metrics.json"])
+def test_a_registered_run_stains_only_as_it_was_signed(
+    finished: Workspace, tmp_path: Path, name: str
+) -> None:
+    slide, _ = _slide_of(finished)
+    run = tmp_path / "run"
+    for part in ("train/model", "register"):
+        shutil.copytree(finished.root / part, run / part)
+    (run / "evaluate").mkdir()
+    for file in ("evaluate/metrics.json", "pipeline.yaml"):
+        shutil.copyfile(finished.root / file, run / file)
+    value = json.loads((run / name).read_text())
+    (run / name).write_text(json.dumps(value, indent=3))
+    for given in (run, run / "train" / "model"):
+        with pytest.raises(IntegrityError, match=name):
+            stain_file(replace(_request(finished, slide, tmp_path / "out.ome.tif"), run=given))
+
+
+def test_a_run_on_simulated_slides_says_so_wherever_it_speaks(finished: Workspace) -> None:
+    spec = Stainer.from_pretrained(finished.root / "train" / "model").spec
+    assert spec.provenance["trained_on_synthetic"] is True
+    assert PairStore(finished.root / "encode" / "pairs").table["simulated"].all()
+    page = (finished.root / "report" / "index.html").read_text(encoding="utf-8")
+    assert "trained on synthetic images" in page
+
+
+def test_the_run_says_what_refusal_will_cost_a_new_subject(finished: Workspace) -> None:
+    metrics = json.loads((finished.root / "evaluate" / "metrics.json").read_text())
+    for entry in metrics["stains"].values():
+        (fit,) = entry["safety"]["refusal"]
+        assert fit["aim"] == 0.05 and fit["tiles"] > 0
+        left_out = fit["left_out"]
+        assert left_out["promised"] == pytest.approx(1 / (left_out["subjects"] + 1))
+    page = (finished.root / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Of a tuning subject whom they left out they refuse" in page
