@@ -28,6 +28,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from clinimm.datasets.stain_pairs import read_he_ihc, read_panels
 from clinimm.simulate.misregister import Misregistration
 from clinimm.simulate.tissue import draw_tissue
 from clinimm.simulate.tissue_plan import MARKERS, StainPlan, TissuePlan
@@ -55,12 +56,12 @@ SCENES: dict[str, tuple[float, float, float, float, bool]] = {
     "consecutive 0.2": (30, 10, 8, 0.2, False),
 }
 _SHIFTS_ONLY, _ALL = "affine + local shifts", "registered"
-_PANELS = ("hematoxylin", "DAPI", "Lap2", "marker")
-#: (y, x) pixels by which a panel lies off, found before by phase correlation of whole panels.
-_KNOWN = {
-    "Bladder1": ((0.8, 6.9), (-2.4, 10.5), (3.2, 10.8), (-2.5, 10.0)),
-    "Lung1": ((-6.3, 0.3), (-4.3, -2.3), (-3.5, 0.3), (-2.4, -3.1)),
-}
+#: (y, x) pixels by which the panels of a tile lie off, found before by phase correlation of whole panels; the
+#: tiles in the order of their files, the panels in that of ``datasets.stain_pairs.PANELS``.
+_KNOWN = (
+    ((0.8, 6.9), (-2.4, 10.5), (3.2, 10.8), (-2.5, 10.0)),
+    ((-6.3, 0.3), (-4.3, -2.3), (-3.5, 0.3), (-2.4, -3.1)),
+)
 
 
 @dataclass(frozen=True)
@@ -266,26 +267,18 @@ def spread(values: Sequence[float]) -> str:
 
 
 def real_pairs(data: Path) -> Iterator[tuple[str, Image, Image, float, str]]:
-    from PIL import Image as Pillow
-
-    for name, known in _KNOWN.items():
-        path = data / "stains" / "deepliif" / "train" / f"{name}.png"
-        if path.is_file():
-            panels = np.hsplit(np.asarray(Pillow.open(path).convert("RGB")), 6)
-            for panel, (down, right), image in zip(_PANELS, known, panels[1:5], strict=True):
+    if (folder := data / "stains" / "deepliif" / "train").is_dir():
+        for images, known in zip(read_panels(folder).images, _KNOWN, strict=True):
+            for (name, target), (down, right) in zip(images.targets.items(), known, strict=True):
                 told = (
                     f"known shift {np.hypot(down, right) * UM:.2f} µm ({-right * UM:+.2f}, {-down * UM:+.2f})"
                 )
-                yield f"IHC {name[:-1].lower()} to {panel}", panels[0], image, UM, told
-    for name in ("ki67", "cd31"):
-        path = data / "stains" / "lesion_he_ihc" / f"lesion3_{name}_HE.png"
-        if path.is_file():
-            pair = [
-                np.asarray(Pillow.open(one).convert("RGB"))
-                for one in (path, Path(str(path).replace("_HE", "_IHC")))
-            ]
-            # The files state no resolution; 4 µm a pixel is taken from the size of the vessels.
-            yield f"lesion H&E to {name}", pair[0], pair[1], 4.0, "no truth; resolution assumed"
+                yield f"{images.subject}, IHC to {name}", images.source, target, UM, told
+    if (folder := data / "stains" / "lesion_he_ihc").is_dir():
+        for images in read_he_ihc(folder).images:
+            for name, target in images.targets.items():
+                # The files state no resolution; 4 µm a pixel is taken from the size of the vessels.
+                yield f"lesion H&E to {name}", images.source, target, 4.0, "no truth; resolution assumed"
 
 
 def show_real(data: Path) -> None:

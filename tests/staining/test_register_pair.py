@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from clinimm.core.errors import InputRejected
+from clinimm.datasets.stain_pairs import read_panels
 from clinimm.staining.deformation import IDENTITY
 from clinimm.staining.register_pair import Registration, landmark_error_um, register
 from tests.staining.registration_toy import UM, as_fluorescence, toy
@@ -102,11 +103,8 @@ def test_a_wrong_resolution_is_refused_not_stretched() -> None:
 
 
 def test_panels_of_known_shift_come_together(test_data: Path) -> None:
-    from PIL import Image
-
-    tile = np.asarray(Image.open(test_data / "stains/deepliif/train/Bladder1.png").convert("RGB"))
-    panels = np.hsplit(tile, 6)
-    found = register(panels[0], panels[2], UM)
+    images = read_panels(test_data / "stains" / "deepliif" / "train").images[0]
+    found = register(images.source, images.targets["DAPI"], UM)
     middle = np.array([[128.0, 128.0]])
     moved = (found.deformation.apply(middle) - middle)[0] / UM
     # phase correlation of the whole panels: 2.4 rows up, 10.5 columns (research/pathology.md, 5b)
