@@ -28,7 +28,7 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from clinimm.datasets.stain_pairs import read_he_ihc, read_panels
+from clinimm.datasets.stain_pairs import HE_IHC_UM, PANELS_UM, read_he_ihc, read_panels
 from clinimm.simulate.misregister import Misregistration
 from clinimm.simulate.tissue import draw_tissue
 from clinimm.simulate.tissue_plan import MARKERS, StainPlan, TissuePlan
@@ -266,40 +266,57 @@ def spread(values: Sequence[float]) -> str:
     return f"median {np.median(values):.2f}, range {min(values):.2f} to {max(values):.2f} (n = {len(values)})"
 
 
-def real_pairs(data: Path) -> Iterator[tuple[str, Image, Image, float, str]]:
+@dataclass(frozen=True)
+class RealPair:
+    """A licensed pair: what it is called here, its images, µm a pixel, and what is known of its shift.
+
+    ``magnified`` is as how many times as large the registration sees it (``staining.register_images``).
+    """
+
+    name: str
+    source: Image
+    target: Image
+    um: float
+    magnified: float
+    told: str
+
+
+def real_pairs(data: Path) -> Iterator[RealPair]:
     if (folder := data / "stains" / "deepliif" / "train").is_dir():
         for images, known in zip(read_panels(folder).images, _KNOWN, strict=True):
-            for (name, target), (down, right) in zip(images.targets.items(), known, strict=True):
-                told = (
-                    f"known shift {np.hypot(down, right) * UM:.2f} µm ({-right * UM:+.2f}, {-down * UM:+.2f})"
-                )
-                yield f"{images.subject}, IHC to {name}", images.source, target, UM, told
+            for (name, target), shift in zip(images.targets.items(), known, strict=True):
+                down, right = (pixels * PANELS_UM for pixels in shift)
+                told = f"known shift {np.hypot(down, right):.2f} µm ({-right:+.2f}, {-down:+.2f})"
+                called = f"{images.subject}, IHC to {name}"
+                yield RealPair(called, images.source, target, PANELS_UM, 2.0, told)
     if (folder := data / "stains" / "lesion_he_ihc").is_dir():
         for images in read_he_ihc(folder).images:
             for name, target in images.targets.items():
-                # The files state no resolution; 4 µm a pixel is taken from the size of the vessels.
-                yield f"lesion H&E to {name}", images.source, target, 4.0, "no truth; resolution assumed"
+                yield RealPair(f"lesion H&E to {name}", images.source, target, HE_IHC_UM, 1.0, "no truth")
 
 
 def show_real(data: Path) -> None:
-    print("\nreal pairs (own estimate; no landmarks)")
-    for name, source, target, um, told in real_pairs(data):
-        found = register(source, target, um)
-        middle = np.array([source.shape[1::-1]]) * um / 2
-        moved = (found.deformation.apply(middle) - middle)[0]
+    print("\nreal pairs (own estimate; no landmarks; resolutions assumed)")
+    for pair in real_pairs(data):
+        seen_um = pair.um * pair.magnified
+        found = register(pair.source, pair.target, seen_um, max_error_um=MAX_ERROR_UM * pair.magnified)
+        middle = np.array([pair.source.shape[1::-1]]) * seen_um / 2
+        moved = (found.deformation.apply(middle) - middle)[0] / pair.magnified
         refused = "passed" if found.refused is None else str(found.refused)
         print(
-            f"  {name:<28} before {words(found.before)}  after {words(found.error_um)}\n"
-            f"    moved at the middle {np.hypot(*moved):.2f} µm ({moved[0]:+.2f}, {moved[1]:+.2f}); {told}; "
-            f"least Jacobian {found.least_jacobian:.2f}; {refused}",
+            f"  {pair.name:<28} before {words(found.before, pair.magnified)}  after "
+            f"{words(found.error_um, pair.magnified)}\n"
+            f"    moved at the middle {np.hypot(*moved):.2f} µm ({moved[0]:+.2f}, {moved[1]:+.2f}); "
+            f"{pair.told}; least Jacobian {found.least_jacobian:.2f}; {refused}",
             flush=True,
         )
 
 
-def words(error: ErrorEstimate) -> str:
+def words(error: ErrorEstimate, magnified: float) -> str:
     if error.p50_um is None or error.p90_um is None:
         return f"not judged (n = {error.judged}/{error.places})"
-    return f"{error.p50_um:.2f} / {error.p90_um:.2f} µm ({error.scale}, n = {error.judged}/{error.places})"
+    p50, p90 = error.p50_um / magnified, error.p90_um / magnified
+    return f"{p50:.2f} / {p90:.2f} µm ({error.scale}, n = {error.judged}/{error.places})"
 
 
 def main() -> None:

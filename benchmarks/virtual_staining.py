@@ -23,6 +23,7 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ import torch
 
 from clinimm.config import StainingConfig
 from clinimm.core.errors import CliniMMError
-from clinimm.datasets.stain_pairs import Found, read_he_ihc, read_panels
+from clinimm.datasets.stain_pairs import HE_IHC_UM, PANELS_UM, Found, read_he_ihc, read_panels
 from clinimm.nn.stain import build_generator
 from clinimm.nn.stain.generator import GeneratorSettings
 from clinimm.progress import Progress
@@ -88,7 +89,7 @@ SETS = {
     "deepliif": SetPlan(
         "stains/deepliif/train",
         read_panels,
-        0.25,
+        PANELS_UM,
         "40 x; drawn nuclei are 28 pixels wide, 7 um",
         2.0,
         MAX_ERROR_UM,
@@ -99,7 +100,7 @@ SETS = {
     "lesion": SetPlan(
         "stains/lesion_he_ihc",
         read_he_ihc,
-        3.5,
+        HE_IHC_UM,
         "0.174 um scans of which a twentieth is left, from memory of the set's description",
         1.0,
         25.0,
@@ -130,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         registered = prepare(plan, given.data, resolution_um, given.as_they_lie, given.seed)
         pairs = [one.pair for one in registered if one.pair is not None]
+        pairs = judgeable(pairs) if given.split == "tile" else pairs
         folds = split(pairs, config, given.split, given.strips or plan.strips)
     except CliniMMError as refused:
         print(f"No answer: {refused}")
@@ -188,7 +190,9 @@ def prepare(
             )
         registered.append(one)
     for refusal in (*found.refusals, *(one for each in registered for one in each.refusals)):
-        print(f"left out: {refusal.item}: {refusal.code}: {refusal.reason} ({refusal.remedy})")
+        print(
+            f"left out: {refusal.file}, {refusal.item}: {refusal.code}: {refusal.reason} ({refusal.remedy})"
+        )
     return registered
 
 
@@ -196,6 +200,20 @@ def words(error: ErrorEstimate) -> str:
     if error.p50_um is None or error.p90_um is None:
         return f"not measured ({error.judged} of {error.places} places agree)"
     return f"{error.p50_um:.2f} / {error.p90_um:.2f} um (half / 90 % of {error.judged} places, {error.scale})"
+
+
+def judgeable(pairs: Sequence[StainPair]) -> list[StainPair]:
+    """The pairs without stains that only one subject has: with it held out, nothing is left to learn from."""
+    having = Counter(
+        stain for _, stain in {(one.subject_id, stain) for one in pairs for stain in one.targets}
+    )
+    for stain in (name for name, subjects in having.items() if subjects < 2):
+        print(f"Not judged: {stain}, which only one tile has.")
+    kept = {stain for stain, subjects in having.items() if subjects > 1}
+    return [
+        replace(pair, targets={stain: image for stain, image in pair.targets.items() if stain in kept})
+        for pair in pairs
+    ]
 
 
 def split(pairs: Sequence[StainPair], config: StainingConfig, kind: str, strips: int) -> list[Fold]:
