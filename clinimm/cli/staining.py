@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from clinimm.staining.provenance import Verdict
     from clinimm.staining.stain_file import StainOutcome
 
+#: Characters of a line about a file that may be anybody's.
+_LONGEST_LINE = 2000
+
 provenance = typer.Typer(help="Where a generated picture comes from.", no_args_is_help=True)
 
 
@@ -52,7 +55,8 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
         bool, typer.Option("--allow-synthetic", help="Stain a slide that is itself generated.")
     ] = False,
     despite_verdict: Annotated[
-        bool, typer.Option("--despite-verdict", help="Make a stain that is not known to be learnable.")
+        bool,
+        typer.Option("--despite-verdict", help="Make a stain that is not known to be learnable."),
     ] = False,
     without_safety_case: Annotated[
         bool, typer.Option("--without-safety-case", help="Use a model that cannot refuse anything.")
@@ -67,7 +71,8 @@ def stain(  # noqa: PLR0913, PLR0917  # one argument an option of the command li
     """Stain a whole slide virtually; the result is marked as generated, and signed.
 
     A registered run must be what was signed. What a reader must know of it (not registered, no safety
-    case, verdict overridden, trained on synthetic images, whose record) stands in the output and in the file.
+    case, not evaluated, verdict overridden, trained on synthetic images, whose record) stands in the
+    output and in the file. Only an earlier output of this command is written over.
     """
     from clinimm.progress import Progress
     from clinimm.staining.stain_file import StainRequest, stain_file
@@ -137,23 +142,39 @@ def verify(
 
 
 def verdict_lines(file: Path, verdict: Verdict) -> list[str]:
-    """A verdict in words."""
+    """A verdict in words; what the file says of itself is marked as claimed unless it is intact.
+
+    A manifest may be anybody's, so nothing in it that would move a terminal's cursor is passed on.
+    """
+    return [_printable(line) for line in _verdict_lines(file, verdict)]
+
+
+def _printable(line: str) -> str:
+    """A line without line breaks, escape sequences and changes of direction, and not too long."""
+    return "".join(one if one.isprintable() else "\ufffd" for one in line[:_LONGEST_LINE])
+
+
+def _verdict_lines(file: Path, verdict: Verdict) -> list[str]:
     words = {"INTACT": "intact", "ALTERED": "ALTERED", "UNKNOWN": "not vouched for"}[verdict.state.name]
     signed = f", signed by key {verdict.key_id}" if verdict.key_id else ""
     lines = [f"{file}: {words}{signed}", *(f"  {one}" for one in verdict.findings)]
+    if verdict.checked:
+        lines.append(f"  checked:   {verdict.checked}")
     made = verdict.provenance
     if made is None:
         return lines
-    lines.append(
-        f"  generated: virtual {made.stain or 'stain of unknown name'}, by {made.generator or 'unknown'}"
-    )
-    lines.append(f"  model:     {made.model_digest or 'not stated'}")
-    lines.append(f"  source:    {made.source_digest or 'not stated'}")
+    claimed = "  " if verdict.state.name == "INTACT" else "  claimed "
+    stain = made.stain or "stain of unknown name"
+    lines.append(f"{claimed}generated: virtual {stain}, by {made.generator or 'unknown'}")
+    lines.append(f"{claimed}model:     {made.model_digest or 'not stated'}")
+    lines.append(f"{claimed}source:    {made.source_digest or 'not stated'}")
     if verdict.manifest is not None:
         shares = verdict.manifest["shares"]
         lines.append(
-            f"  shares:    {shares['stained']:.1%} stained, {shares['glass']:.1%} glass, "
+            f"{claimed}shares:    {shares['stained']:.1%} stained, {shares['glass']:.1%} glass, "
             f"{shares['refused']:.1%} refused"
         )
-        lines += [f"  caution:   {one}" for one in verdict.manifest.get("cautions", {}).get("sentences", ())]
+        lines += [
+            f"{claimed}caution:   {one}" for one in verdict.manifest.get("cautions", {}).get("sentences", ())
+        ]
     return lines

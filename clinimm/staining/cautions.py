@@ -61,7 +61,9 @@ class Cautions:
         found = [
             (not self.safety_case, "NO SAFETY CASE"),
             (self.despite is not None, "VERDICT OVERRIDDEN"),
+            (not self.evaluated, "NOT EVALUATED"),
             (self.trained_on_synthetic, "TRAINED ON SYNTHETIC"),
+            (not self.registered, "NOT REGISTERED"),
         ]
         return tuple(words for holds, words in found if holds)
 

@@ -49,7 +49,11 @@ class DicomFacts:
     manifest: str
 
     def uid(self, *parts: object) -> str:
-        """A UID of this output; under a lasting key the same output always gets the same."""
+        """A UID of this output, made of what was stained, how and when (``made``, to the second).
+
+        A slide that is stained again gets new ones: its bytes differ (manifest, times), and no two
+        instances may share a UID (PS3.5 section 9).
+        """
         return self.uids.of(self.binding, self.made.isoformat(), *parts)
 
     def of_source(self, uid: str) -> str:

@@ -10,8 +10,9 @@ from clinimm.core.record import digest_json
 from clinimm.staining.dicom_attributes import DicomFacts
 from clinimm.staining.dicom_source import DicomSource
 from clinimm.staining.new_uids import NewUids
-from clinimm.staining.provenance import Origin, signed_manifest, write_beside
-from clinimm.staining.signed_attributes import dicom_groups, ome_groups
+from clinimm.staining.provenance import Origin, manifest_beside, signed_manifest, write_beside
+from clinimm.staining.replace_output import check_replaceable
+from clinimm.staining.signed_attributes import dicom_groups, layout_to_write, ome_groups
 from clinimm.staining.whole_slide import StainedSlide
 from clinimm.staining.write_dicom import dicom_headers, write_dicom
 from clinimm.staining.write_ome import ome_xml, write_ome
@@ -52,12 +53,21 @@ def export(
         origin: what it was made of.
         identity: whose it is; OME-TIFF names nobody.
         key_file: Ed25519 private key (PEM); None is this user's own.
+
+    Raises:
+        ConfigError: at ``out`` lies what this program did not make.
     """
+    check_replaceable(out, manifest_beside(out))
     mark = origin.provenance(stained.settings.stain).mark
     out.parent.mkdir(parents=True, exist_ok=True)
     if form == "ome":
         facts = _facts(stained, origin)
-        groups = {"the file": ome_groups(ome_xml(stained, facts, mark, ""), "")}
+        groups = {
+            "the file": {
+                **ome_groups(ome_xml(stained, facts, mark, ""), ""),
+                "layout": layout_to_write(stained),
+            }
+        }
         manifest = signed_manifest(stained, origin, groups, key_file)
         write_ome(stained, out, facts, mark, manifest)
     else:

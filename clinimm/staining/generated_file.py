@@ -29,7 +29,7 @@ from clinimm.modalities.synthetic import read_dicom_marks, read_mark
 from clinimm.staining.label_mark import shows_label
 from clinimm.staining.plan import size_name
 from clinimm.staining.pyramid import digest_tiles
-from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, dicom_groups, ome_groups
+from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, dicom_groups, ome_groups, tiff_layout
 from clinimm.staining.write_dicom_map import PARAMETRIC_MAP
 from clinimm.staining.write_ome import MANIFEST_NAMESPACE, ome_texts
 
@@ -65,6 +65,8 @@ class GeneratedFile:
         labelled: whether the label is in the pixels of the finest and of the coarsest level.
         spacings: level (``size_name``) or ``uncertainty`` -> every pixel spacing that the file states for it.
         groups: part of the file -> its attributes; see ``signed_attributes.py``.
+        checked: which series of a DICOM folder was read; empty of a TIFF.
+        unchecked: names of other DICOM files in a folder that was to be read.
     """
 
     levels: tuple[FoundLevel, ...]
@@ -75,6 +77,8 @@ class GeneratedFile:
     labelled: bool
     spacings: Mapping[str, tuple[Spacing, ...]]
     groups: Mapping[str, Groups]
+    checked: str = ""
+    unchecked: tuple[str, ...] = ()
 
 
 def read_generated(path: Path) -> GeneratedFile:
@@ -100,10 +104,12 @@ def read_generated(path: Path) -> GeneratedFile:
 
 
 def _read_tiff(file: FileBytes, path: Path) -> GeneratedFile:
-    directories = [one for one in read_directories(file) if one.is_tiled]
+    chain = read_directories(file)
+    directories = [one for one in chain if one.is_tiled]
     if not directories:
         raise InputRejected("not-a-slide", "the TIFF has no tiles", "give the file that clinimm stain wrote")
     colour = [one for one in directories if one.number(Tag.SAMPLES, 1) == 3]
+    grey = [number for number, one in enumerate(chain) if one.is_tiled and one.number(Tag.SAMPLES, 1) == 1]
     said = [read_mark(one.text(Tag.DESCRIPTION), "description") is not None for one in directories]
     missing = tuple(f"description of picture {number}" for number, one in enumerate(said) if not one)
     description = directories[0].text(Tag.DESCRIPTION)
@@ -112,13 +118,14 @@ def _read_tiff(file: FileBytes, path: Path) -> GeneratedFile:
     levels = tuple(FoundLevel(*one.size, digest_tiles(_tiff_tiles(one))) for one in colour)
     return GeneratedFile(
         levels=levels,
-        uncertainty=_tiff_uncertainty(path, len(directories)) if len(colour) < len(directories) else None,
+        uncertainty=_tiff_uncertainty(path, grey[0]) if grey else None,
         manifest=manifest,
         missing_marks=missing,
         marked=any(said),
-        labelled=bool(colour) and all(shows_label(_tiff_corner(path, one)) for one in (0, len(colour) - 1)),
+        labelled=bool(colour)
+        and all(shows_label(_tiff_corner(path, chain.index(one))) for one in (colour[0], colour[-1])),
         spacings=_tiff_spacings(colour, ome_images(description) if texts else []),
-        groups={"the file": ome_groups(description, manifest or "")},
+        groups={"the file": {**ome_groups(description, manifest or ""), "layout": tiff_layout(chain)}},
     )
 
 
@@ -155,12 +162,15 @@ def _tiff_tiles(directory: Directory) -> Iterator[bytes]:
         yield directory.file.read(int(offset), int(count))
 
 
-def _tiff_uncertainty(path: Path, directories: int) -> str | None:
+def _tiff_uncertainty(path: Path, number: int) -> str | None:
     import tifffile
 
     with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[directories - 1]
-        return digest_bytes(np.ascontiguousarray(page.asarray(), "<u2").tobytes())
+        page = tiff.pages[number]
+        try:
+            return digest_bytes(np.ascontiguousarray(page.asarray(), "<u2").tobytes())
+        except (ValueError, RuntimeError):  # its fields do not fit its tiles: it is none that was signed
+            return ""
 
 
 def _tiff_corner(path: Path, number: int) -> np.ndarray:
@@ -172,7 +182,10 @@ def _tiff_corner(path: Path, number: int) -> np.ndarray:
         assert isinstance(page, tifffile.TiffPage)
         tiff.filehandle.seek(page.dataoffsets[0])
         packed = tiff.filehandle.read(page.databytecounts[0])
-        tile, _, _ = page.decode(packed, 0, jpegtables=page.jpegtables)
+        try:
+            tile, _, _ = page.decode(packed, 0, jpegtables=page.jpegtables)
+        except (ValueError, RuntimeError):  # its fields do not fit its tiles: no label can be seen
+            return np.zeros((*_CORNER, 3), np.uint8)
         assert tile is not None
         return _cut(np.asarray(tile)[0], page.imagelength, page.imagewidth)
 
@@ -182,7 +195,7 @@ def _cut(tile: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _read_dicom(folder: Path, chosen: Path | None) -> GeneratedFile:
-    headers = _series(folder, chosen)
+    headers, unchecked = _series(folder, chosen)
     colour = [(file, one) for file, one in headers if one.SOPClassUID == WHOLE_SLIDE]
     grey = [(file, one) for file, one in headers if one.SOPClassUID == PARAMETRIC_MAP]
     colour.sort(key=lambda one: -int(one[1].TotalPixelMatrixColumns))
@@ -208,8 +221,19 @@ def _read_dicom(folder: Path, chosen: Path | None) -> GeneratedFile:
         marked=marked,
         labelled=bool(colour) and all(shows_label(_dicom_corner(*one)) for one in (colour[0], colour[-1])),
         spacings={_part_name(one): _dicom_spacings(one) for _, one in headers},
-        groups={_part_name(one): dicom_groups(one) for _, one in headers},
+        groups=_groups(headers),
+        checked=f"series {headers[0][1].SeriesInstanceUID} ({', '.join(file.name for file, _ in headers)})",
+        unchecked=unchecked,
     )
+
+
+def _groups(headers: list[tuple[Path, Any]]) -> dict[str, Groups]:
+    """The attributes of each part; a second file of one part goes by its own name, which nobody signed."""
+    groups: dict[str, Groups] = {}
+    for file, header in headers:
+        name = _part_name(header)
+        groups[file.name if name in groups else name] = dicom_groups(header)
+    return groups
 
 
 def _part_name(header: Any) -> str:
@@ -232,15 +256,19 @@ def _dicom_spacings(header: Any) -> tuple[Spacing, ...]:
     return (across, down), (1000 * width / columns, 1000 * height / rows)
 
 
-def _series(folder: Path, chosen: Path | None) -> list[tuple[Path, Any]]:
-    """The slide's files: those of the chosen file, else of one with a manifest, else of the first."""
+def _series(folder: Path, chosen: Path | None) -> tuple[list[tuple[Path, Any]], tuple[str, ...]]:
+    """The slide's files: those of the chosen file, else of one with a manifest, else of the first.
+
+    Where no file was chosen, also the names of the other DICOM files that lie there.
+    """
     import pydicom
 
-    found = []
+    found, names = [], []
     for file in sorted(one for one in folder.iterdir() if one.is_file()):
         with file.open("rb") as stream:
             if not looks_like_dicom(file.name, stream.read(_HEAD_BYTES)):
                 continue
+        names.append(file.name)
         header = pydicom.dcmread(file, stop_before_pixels=True)
         if header.get("SOPClassUID") in (WHOLE_SLIDE, PARAMETRIC_MAP):
             found.append((file, header))
@@ -250,7 +278,9 @@ def _series(folder: Path, chosen: Path | None) -> list[tuple[Path, Any]]:
         raise InputRejected(
             "not-a-slide", "there is no DICOM slide here", "give the folder that clinimm stain wrote"
         )
-    return [(file, one) for file, one in found if _made_with(one, wanted[0])]
+    own = [(file, one) for file, one in found if _made_with(one, wanted[0])]
+    read = {file.name for file, _ in own}
+    return own, () if chosen else tuple(name for name in names if name not in read)
 
 
 def _made_with(header: Any, other: Any) -> bool:

@@ -1,8 +1,8 @@
 """Who made a virtual stain from what, signed, and whether a file is still what was signed.
 
 The manifest binds the pixels of every level, the source, the model, the settings and what was
-refused; the pixel spacing; and whose it is: patient, study, series and frame of reference of DICOM, the
-description of OME-TIFF. It stands inside the file and, for people, beside it. A signature tells that
+refused; the pixel spacing; and every attribute of DICOM but what archives add, the description and layout
+of OME-TIFF. It stands inside the file and, for people, beside it. A signature tells that
 nothing changed since; only a key that somebody vouches for tells who signed.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -26,6 +26,7 @@ from clinimm.provenance import code_version
 from clinimm.staining.cautions import Cautions
 from clinimm.staining.generated_file import FoundLevel, GeneratedFile, Spacing, read_generated
 from clinimm.staining.label_mark import label_text
+from clinimm.staining.manifest_form import form_fault
 from clinimm.staining.plan import size_name
 from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, changed, digests
 from clinimm.staining.whole_slide import CELL_PIXELS, StainedSlide
@@ -42,9 +43,12 @@ __all__ = [
     "write_beside",
 ]
 
-SCHEMA = "clinimm.synthetic-manifest/2"
-#: The form before, in which nothing of patient, study or description was signed.
-_OLDER = "clinimm.synthetic-manifest/1"
+SCHEMA = "clinimm.synthetic-manifest/3"
+#: Forms before, and what may be changed in a file without being found.
+_OLDER = {
+    "clinimm.synthetic-manifest/1": "it covers neither patient, study and series nor the description",
+    "clinimm.synthetic-manifest/2": "it covers neither all attributes of DICOM nor the layout of TIFF",
+}
 _SPACING_TOLERANCE = 1e-5  # share; formats keep seven digits and more
 
 
@@ -66,6 +70,7 @@ class Verdict:
         key_id: of the key that signed; None without a signature.
         findings: sentences for people, the decisive ones first.
         manifest: the signed body; None where there is none that is whole.
+        checked: which series of a DICOM folder was checked; empty of a TIFF.
     """
 
     state: State
@@ -73,6 +78,7 @@ class Verdict:
     key_id: str | None
     findings: tuple[str, ...]
     manifest: Mapping[str, Any] | None = None
+    checked: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,6 +174,10 @@ def verify_file(path: Path, key: Path | None = None) -> Verdict:
         InputRejected: it is neither TIFF nor DICOM, or is damaged.
     """
     found = read_generated(path)
+    return replace(_verdict(path, found, key), checked=found.checked)
+
+
+def _verdict(path: Path, found: GeneratedFile, key: Path | None) -> Verdict:
     said = is_synthetic(path)
     text, disagreement = _manifest_text(path, found)
     if text is None:
@@ -176,19 +186,24 @@ def verify_file(path: Path, key: Path | None = None) -> Verdict:
     if read is None:
         return Verdict(State.ALTERED, said, None, ("the manifest is not what its signature was made for",))
     body, signature = read
+    if (fault := form_fault(body)) is not None:
+        words = f"the manifest is not of the form that clinimm writes: {fault}"
+        return Verdict(State.UNKNOWN, said, signature.key_id, (words,))
     provenance = Provenance(
         body["stain"], body["model"], body["source"]["digest"], body["generator"], _of(said)
     )
     problems = (*disagreement, *_problems(body, found))
-    stranger = _stranger(body, signature, key)
-    state = State.ALTERED if problems else State.UNKNOWN if stranger else State.INTACT
-    return Verdict(state, provenance, signature.key_id, (*problems, *stranger, *_older(body)), body)
+    doubts = (*_stranger(body, signature, key), *_older(body), *_unchecked(found))
+    state = State.ALTERED if problems else State.UNKNOWN if doubts else State.INTACT
+    return Verdict(state, provenance, signature.key_id, (*problems, *doubts), body)
 
 
 def _manifest_text(path: Path, found: GeneratedFile) -> tuple[str | None, tuple[str, ...]]:
     """The manifest, inside the file or beside it, and a sentence where the two are not the same."""
     places = (manifest_beside(path), manifest_beside(path.parent))
-    beside = next((one.read_text(encoding="utf-8") for one in places if one.is_file()), None)
+    beside = next(
+        (one.read_text(encoding="utf-8", errors="replace") for one in places if one.is_file()), None
+    )
     if found.manifest is None or beside is None:
         lost = ("the manifest was removed from the file",) if beside is not None else ()
         return beside if found.manifest is None else found.manifest, lost
@@ -200,11 +215,10 @@ def _read(text: str) -> tuple[Mapping[str, Any], Signature] | None:
     value = _loaded(text)
     try:
         body, signature = dict(value["manifest"]), Signature(**value["signature"])
-    except (KeyError, TypeError, ValueError):
+        whole = is_whole(canonical(body), signature)
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    if body.get("schema") not in (SCHEMA, _OLDER) or not is_whole(canonical(body), signature):
-        return None
-    return body, signature
+    return (body, signature) if whole and body.get("schema") in (SCHEMA, *_OLDER) else None
 
 
 def _problems(body: Mapping[str, Any], found: GeneratedFile) -> tuple[str, ...]:
@@ -223,6 +237,7 @@ def _problems(body: Mapping[str, Any], found: GeneratedFile) -> tuple[str, ...]:
         names = {size_name(one.columns, one.rows): f"level {number}" for number, one in enumerate(signed)}
         names[UNCERTAINTY] = "the uncertainty map"
         problems += changed(attributes["digests"], attributes["salt"], found.groups, names)
+        problems += [f"{one} was not signed" for one in found.groups if one not in attributes["digests"]]
     problems += [f"the mark was removed: {mark}" for mark in found.missing_marks]
     if not found.labelled:
         problems.append("the label is not in the pixels")
@@ -254,8 +269,13 @@ def _older(body: Mapping[str, Any]) -> tuple[str, ...]:
     """What an older manifest does not cover."""
     if body["schema"] == SCHEMA:
         return ()
-    words = "its signature covers neither patient, study and series nor the description"
-    return (f"the manifest is of an older form, {body['schema']}: {words}",)
+    return (f"the manifest is of an older form, {body['schema']}: {_OLDER[body['schema']]}",)
+
+
+def _unchecked(found: GeneratedFile) -> tuple[str, ...]:
+    if not found.unchecked:
+        return ()
+    return (f"other DICOM files lie in the folder, and were not checked: {', '.join(found.unchecked)}",)
 
 
 def _stranger(body: Mapping[str, Any], signature: Signature, key: Path | None) -> tuple[str, ...]:
@@ -285,5 +305,5 @@ def _of(said: Provenance | None) -> tuple[str, ...]:
 def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

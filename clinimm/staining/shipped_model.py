@@ -40,6 +40,7 @@ def load_shipped(
     stain: str | None = None,
     without_safety_case: bool = False,
     trusted_key: Path | None = None,
+    with_tokens: bool = False,
 ) -> ShippedModel:
     """Load the stainer of a run.
 
@@ -48,6 +49,7 @@ def load_shipped(
         stain: name; None is the model's only one.
         without_safety_case: take a model that cannot refuse anything.
         trusted_key: public key (PEM) of who registered the run; None is this user's own.
+        with_tokens: whether a subject's encoded record will be read of the run, and is to be checked.
 
     Raises:
         ConfigError: the stain must be chosen, or is unknown.
@@ -57,7 +59,7 @@ def load_shipped(
     """
     run = run_of(folder)
     place = find_stainer(run)
-    registered = check_run(run, place, trusted_key)
+    registered = check_run(run, place, trusted_key, with_tokens)
     stainer = Stainer.from_pretrained(place)
     chosen, safety = _chosen(stainer, stain), _safety(place)
     if safety is None and not without_safety_case:

@@ -24,8 +24,9 @@ from clinimm.staining.dicom_source import read_dicom_source, source_digest
 from clinimm.staining.export import Format, Identity, export
 from clinimm.staining.new_uids import NewUids
 from clinimm.staining.patient import Context, Patient
-from clinimm.staining.provenance import Origin
+from clinimm.staining.provenance import Origin, manifest_beside
 from clinimm.staining.refuse_tile import RefuseTile
+from clinimm.staining.replace_output import check_place, check_replaceable
 from clinimm.staining.run_block import folded
 from clinimm.staining.shipped_model import ShippedModel, load_shipped
 from clinimm.staining.slide_grid import grid_of
@@ -56,7 +57,7 @@ class StainRequest:
         restart: throw away what an interrupted call left.
         keep_identity: carry over patient and study attributes of a DICOM source, and its UIDs.
         allow_synthetic: stain a slide that is itself marked as generated.
-        despite_verdict: make a stain that the run did not find to be learnable.
+        despite_verdict: make a stain that the run did not find to be learnable, or never looked at.
         without_safety_case: use a stainer that cannot refuse anything.
         key_file: Ed25519 private key (PEM); None is this user's own.
         trusted_key: public key (PEM) of who registered the run; None is this user's own.
@@ -105,16 +106,23 @@ def stain_file(request: StainRequest, progress: Progress = QUIET) -> StainOutcom
     """Stain a slide file.
 
     Raises:
-        ConfigError: an option is wrong, or unfinished work belongs to something else.
+        ConfigError: an option is wrong, ``out`` is something that this program did not make, or unfinished
+            work belongs to something else.
         DataError: the record is another subject's than the slide.
         InputRejected: the slide is refused, for instance because it is itself generated.
         IntegrityError: the run is registered, and a file of it is not what was signed.
         MissingStageError: the run has no stainer yet.
-        ModelError: the run did not find the stain to be learnable, or has no safety case.
+        ModelError: the run did not find the stain to be learnable, never looked, or has no safety case.
         BusyError: another process stains into the same file.
     """
     _check(request)
-    model = load_shipped(request.run, request.stain, request.without_safety_case, request.trusted_key)
+    model = load_shipped(
+        request.run,
+        request.stain,
+        request.without_safety_case,
+        request.trusted_key,
+        with_tokens=request.subject_id is not None,
+    )
     generated = _check_source(request)
     key = run_key(model.run)
     known = owners(model.run, request.slide, key)
@@ -185,15 +193,14 @@ def _ready(stainer: Stainer) -> Stainer:
 def _check(request: StainRequest) -> None:
     if request.form == "ome" and not request.out.name.lower().endswith(_EXTENSIONS):
         raise ConfigError(f"--out {request.out}: an OME-TIFF is named {' or '.join(_EXTENSIONS)}.")
+    if request.form == "ome" and request.out.is_dir():
+        raise ConfigError(f"--out {request.out}: an OME-TIFF is written as a file, and this is a folder.")
     if request.form == "dicom" and request.out.is_file():
         raise ConfigError(f"--out {request.out}: DICOM is written as a folder, and this is a file.")
     if not request.slide.exists():
         raise ConfigError(f"{request.slide}: there is no such slide.")
-    if request.out.exists() and request.out.resolve() in (
-        request.slide.resolve(),
-        request.slide.resolve().parent,
-    ):
-        raise ConfigError(f"--out {request.out}: that is the slide itself.")
+    check_place(request.out, request.slide)
+    check_replaceable(request.out, manifest_beside(request.out))
 
 
 def _check_source(request: StainRequest) -> bool:
@@ -212,10 +219,16 @@ def _check_verdict(request: StainRequest, model: ShippedModel) -> str | None:
     """The run's own sentence on a stain that it did not find learnable; None where it did, or never looked.
 
     Raises:
-        ModelError: the verdict is another, and ``despite_verdict`` was not asked for.
+        ModelError: the verdict is another or there is none, and ``despite_verdict`` was not asked for.
     """
     path = model.run / _METRICS
     if not path.is_file():
+        if not request.despite_verdict:
+            raise ModelError(
+                f"{model.run} was not evaluated (it has no {_METRICS}): nobody knows whether {model.stain} "
+                "can be learned. Nothing is stained; run `clinimm evaluate`, or --despite-verdict does it "
+                "all the same."
+            )
         return None
     entry = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(model.stain, {})
     verdict = entry.get("verdict", {})

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from clinimm.core.errors import DataError
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.safety import StainedTile, TileExample
 from clinimm.staining.tissue_damage import TissueDamage
@@ -52,6 +53,9 @@ def tile_examples(
         stride: of the stainer.
         pairs: registered pairs.
         tile_pixels: side of a tile.
+
+    Raises:
+        DataError: a pair or a tile is smaller than the stride.
     """
     found: list[TileExample] = []
     for pair in pairs:
@@ -64,14 +68,31 @@ def tile_examples(
 def tile_places(
     pair: StainPair, stride: int, tile_pixels: int = TILE_PIXELS
 ) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of a pair's tiles, row by row; a tile's sides are multiples of ``stride``."""
-    rows, columns = (side // stride * stride for side in pair.source.shape[:2])
+    """Rows and columns of a pair's tiles, row by row; a tile's sides are multiples of ``stride``.
+
+    Raises:
+        DataError: the pair or a tile is smaller than the stride.
+    """
+    rows, columns = _whole(pair, stride)
     side = min(tile_pixels // stride * stride, rows, columns)
+    if side == 0:
+        raise DataError(f"tiles of {tile_pixels} pixels are smaller than the stainer's stride of {stride}.")
     for top in _starts(rows, side):
         for left in _starts(columns, side):
             place = (slice(top, top + side), slice(left, left + side))
             if pair.valid[place].any():
                 yield place
+
+
+def _whole(pair: StainPair, stride: int) -> tuple[int, int]:
+    """A pair's rows and columns, cut to multiples of ``stride``."""
+    rows, columns = pair.source.shape[:2]
+    if min(rows, columns) < stride:
+        raise DataError(
+            f"a pair of {rows} × {columns} pixels is smaller than the stainer's stride of {stride}: "
+            "leave it out."
+        )
+    return rows // stride * stride, columns // stride * stride
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -89,7 +110,7 @@ def _of_pair(
     damage: TissueDamage,
     tile_pixels: int,
 ) -> Iterator[TileExample]:
-    rows, columns = (side // stride * stride for side in pair.source.shape[:2])
+    rows, columns = _whole(pair, stride)
     source = pair.source[:rows, :columns]
     with torch.inference_mode():
         stained = run(_image(source), stain, pair.subject_id)

@@ -19,6 +19,7 @@ from clinimm.modalities.dicom_header import WHOLE_SLIDE
 from clinimm.staining.dicom_attributes import DicomFacts, common, item, optical_path
 from clinimm.staining.plan import TILE_PIXELS, size_name
 from clinimm.staining.pyramid import StoredLevel
+from clinimm.staining.replace_output import clear_folder
 from clinimm.staining.signed_attributes import UNCERTAINTY
 from clinimm.staining.whole_slide import StainedSlide
 from clinimm.staining.write_dicom_map import map_header, write_map
@@ -36,11 +37,12 @@ def write_dicom(stained: StainedSlide, folder: Path, facts: DicomFacts) -> None:
 
     Args:
         stained: what is written; its tiles must be JPEG or JPEG 2000.
-        folder: made; an earlier one of that name is replaced when the new one is whole.
+        folder: made; an earlier output of that name is replaced when the new one is whole.
         facts: what the attributes say.
 
     Raises:
-        ConfigError: the tiles are compressed in a way that DICOM does not know.
+        ConfigError: the tiles are compressed in a way that DICOM does not know, or the folder holds
+            files that this program did not make.
     """
     if stained.pyramid.codec.name == "deflate":
         raise ConfigError("DICOM holds tiles as jpeg or jpeg2000, not as deflate: choose one of those.")
@@ -55,8 +57,7 @@ def write_dicom(stained: StainedSlide, folder: Path, facts: DicomFacts) -> None:
             partial / f"level-{level.number}.dcm", data, syntax, stained.pyramid.tiles(level), lengths
         )
     write_map(stained, partial / UNCERTAINTY_NAME, facts)
-    if folder.exists():
-        shutil.rmtree(folder)
+    clear_folder(folder)
     partial.replace(folder)
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,15 @@ import tifffile
 import torch
 
 from clinimm.cli.app import run
+from clinimm.cli.staining import verdict_lines
 from clinimm.nn.stain.generator import GeneratorSettings
-from clinimm.staining.provenance import manifest_beside
+from clinimm.staining.provenance import Provenance, State, Verdict, manifest_beside
 from clinimm.staining.stainer import Stainer, StainerSpec
 from clinimm.tasks.virtual_staining import StainTask
 from tests.staining.whole_slide_parts import on_glass
 
-#: The models of these tests have no safety case.
-PLAIN = ("--without-safety-case", "-q")
+#: The models of these tests have no safety case, and nobody evaluated them.
+PLAIN = ("--without-safety-case", "--despite-verdict", "-q")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,10 @@ def test_stained_slide_is_intact_until_somebody_changes_it(
     assert run(command) == 2
     assert "--without-safety-case" in capsys.readouterr().err
     assert not out.exists()
-    assert run([*command, "--without-safety-case"]) == 0
+    assert run([*command, "--without-safety-case"]) == 2
+    assert "was not evaluated" in (said := capsys.readouterr().err) and "--despite-verdict" in said
+    assert not out.exists()
+    assert run([*command, *PLAIN]) == 0
     said = capsys.readouterr().out
     assert "Run not registered" in said and "No safety case" in said and "Run not evaluated" in said
     assert "virtual KI67" in said and "1500 x 700 pixels" in said and "nothing could be refused" in said
@@ -79,6 +84,23 @@ def test_stained_slide_is_intact_until_somebody_changes_it(
     file.write_bytes(content)
     assert run(["provenance", "verify", str(out)]) == 2
     assert "ALTERED" in capsys.readouterr().out
+
+
+def test_what_a_strangers_manifest_says_is_only_claimed_and_moves_no_cursor() -> None:
+    said = "all is well\n\x1b[2Jslide.tif: intact\u202e"
+    manifest = {
+        "shares": {"stained": 1.0, "glass": 0.0, "refused": 0.0},
+        "cautions": {"sentences": [said]},
+    }
+    verdict = Verdict(
+        State.UNKNOWN, Provenance("KI67\r", "m", "s", "g"), "k", ("nobody \x9b knows",), manifest
+    )
+    lines = verdict_lines(Path("slide.tif"), verdict)
+    assert all(line.isprintable() for line in lines)
+    assert "  claimed caution:   all is well\ufffd\ufffd[2Jslide.tif: intact\ufffd" in lines
+    assert any(line.startswith("  claimed generated: virtual KI67\ufffd,") for line in lines)
+    vouched = verdict_lines(Path("slide.tif"), replace(verdict, state=State.INTACT))
+    assert not any("claimed" in line for line in vouched)
 
 
 def test_an_ordinary_slide_is_not_vouched_for(slide: Path, capsys: pytest.CaptureFixture[str]) -> None:

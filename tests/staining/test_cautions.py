@@ -16,7 +16,13 @@ def test_unless_it_is_said_nothing_is_known() -> None:
 
 def test_the_gravest_stand_in_the_corner_and_the_label_is_still_found() -> None:
     cautions = Cautions(despite="Nobody knows.", trained_on_synthetic=True)
-    assert cautions.notes == ("NO SAFETY CASE", "VERDICT OVERRIDDEN", "TRAINED ON SYNTHETIC")
+    assert cautions.notes == (
+        "NO SAFETY CASE",
+        "VERDICT OVERRIDDEN",
+        "NOT EVALUATED",
+        "TRAINED ON SYNTHETIC",
+        "NOT REGISTERED",
+    )
     assert cautions.sentences[-1] == "Made despite the verdict: Nobody knows."
     plain, noted = label("KI67", 2000, 2000), label("KI67", 2000, 2000, cautions.notes)
     assert noted.shape[0] > plain.shape[0]

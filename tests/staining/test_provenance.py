@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from clinimm.core.errors import InputRejected
 from clinimm.core.sign import canonical, sign
 from clinimm.staining import provenance as module
-from clinimm.staining.codec import Codec
+from clinimm.staining.codec import Codec, CodecName
 from clinimm.staining.export import Format, Identity, export
 from clinimm.staining.provenance import State, is_synthetic, manifest_beside, verify_file
 from clinimm.staining.whole_slide import Patient, StainSettings
@@ -133,7 +136,10 @@ def test_stripped_attributes_are_found(dicom: Path) -> None:
     file.write_bytes(content.replace(element, b""))
     verdict = verify_file(dicom)
     assert verdict.state is State.ALTERED
-    assert verdict.findings == ("the mark was removed: attributes of level-0.dcm",)
+    assert verdict.findings == (
+        "the rest of the header was changed in level 0",
+        "the mark was removed: attributes of level-0.dcm",
+    )
 
 
 def test_a_stripped_description_is_found(ome: Path) -> None:
@@ -235,9 +241,93 @@ def test_a_slide_that_is_moved_to_somebody_else_is_altered(dicom: Path, finding:
 def test_attributes_that_an_archive_adds_are_no_alteration(dicom: Path) -> None:
     for file in sorted(dicom.iterdir()):
         data = pydicom.dcmread(file)
-        data.InstitutionName, data.StationName = "Northfield", "PACS"
+        data.RetrieveAETitle, data.InstanceAvailability = "PACS", "ONLINE"
+        data.private_block(0x0011, "ARCHIVE", create=True).add_new(0x01, "LO", "shelf 7")
         data.save_as(file)
-    assert verify_file(dicom).state is State.INTACT
+    verdict = verify_file(dicom)
+    assert (verdict.state, verdict.findings) == (State.INTACT, ())
+
+
+#: Alterations of a DICOM header that keep every pixel: the file, and what is done to it.
+def _slope(data: pydicom.Dataset) -> None:
+    groups = data.SharedFunctionalGroupsSequence[0]
+    groups.RealWorldValueMappingSequence[0].RealWorldValueSlope *= 1 + 1e-9
+
+
+def _sparse(data: pydicom.Dataset) -> None:
+    data.DimensionOrganizationType = "TILED_SPARSE"
+    frames = []
+    for number in reversed(range(int(data.NumberOfFrames))):
+        place = pydicom.Dataset()
+        place.ColumnPositionInTotalImagePixelMatrix = 1 + 256 * number
+        frame = pydicom.Dataset()
+        frame.PlanePositionSlideSequence = [place]
+        frames.append(frame)
+    data.PerFrameFunctionalGroupsSequence = frames
+
+
+def _colours(data: pydicom.Dataset) -> None:
+    data.PhotometricInterpretation = "RGB"
+
+
+def _profile(data: pydicom.Dataset) -> None:
+    path = data.OpticalPathSequence[0]
+    path.ICCProfile = path.ICCProfile[:-2] + b"zz"
+
+
+def _optical_path(data: pydicom.Dataset) -> None:
+    data.OpticalPathSequence[0].OpticalPathDescription = "brightfield"
+
+
+def _comments(data: pydicom.Dataset) -> None:
+    data.PatientComments = "a real stain"
+
+
+def _other_ids(data: pydicom.Dataset) -> None:
+    data.OtherPatientIDs = "P2"
+
+
+@pytest.mark.parametrize(
+    ("part", "alter"),
+    [
+        ("uncertainty", _slope),
+        ("level-1", _sparse),
+        ("level-1", _colours),
+        ("level-1", _profile),
+        ("level-1", _optical_path),
+        ("level-1", _comments),
+        ("level-1", _other_ids),
+    ],
+)
+def test_every_other_attribute_is_signed_and_none_can_be_added(
+    dicom: Path, part: str, alter: Callable[[pydicom.Dataset], None]
+) -> None:
+    file = dicom / f"{part}.dcm"
+    data = pydicom.dcmread(file)
+    alter(data)
+    data.save_as(file)
+    where = "the uncertainty map" if part == "uncertainty" else "level 1"
+    verdict = verify_file(dicom)
+    assert verdict.state is State.ALTERED
+    assert verdict.findings == (f"the rest of the header was changed in {where}",)
+
+
+def test_a_second_map_that_was_not_signed_is_found(dicom: Path) -> None:
+    shutil.copy(dicom / "uncertainty.dcm", dicom / "z.dcm")
+    verdict = verify_file(dicom)
+    assert (verdict.state, verdict.findings) == (State.ALTERED, ("z.dcm was not signed",))
+
+
+def test_a_folder_with_other_dicom_files_is_not_vouched_for(dicom: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    other = made(tmp_path / "second", "dicom")
+    shutil.copy(other / "level-0.dcm", dicom / "z.dcm")
+    verdict = verify_file(dicom)
+    assert verdict.state is State.UNKNOWN
+    assert verdict.findings == ("other DICOM files lie in the folder, and were not checked: z.dcm",)
+    series = pydicom.dcmread(dicom / "level-0.dcm", stop_before_pixels=True).SeriesInstanceUID
+    assert series in verdict.checked and "level-2.dcm" in verdict.checked
+    assert verify_file(dicom / "level-0.dcm").state is State.INTACT
 
 
 def test_a_changed_pixel_spacing_is_found_in_dicom(dicom: Path) -> None:
@@ -251,6 +341,7 @@ def test_a_changed_pixel_spacing_is_found_in_dicom(dicom: Path) -> None:
     assert verify_file(dicom).findings == (
         "the pixel spacing of level 1 was changed",
         "the pixel spacing of the uncertainty map was changed",
+        "the rest of the header was changed in level 1, the uncertainty map",
     )
 
 
@@ -258,7 +349,10 @@ def test_a_changed_pixel_spacing_is_found_in_dicom(dicom: Path) -> None:
 def test_a_changed_resolution_is_found_in_a_tiff(ome: Path, where: str) -> None:
     if where == "OME-XML":
         _overwrite(ome, b'PhysicalSizeX="0.5"', b'PhysicalSizeX="0.6"')
-        expected = ("the pixel spacing of level 0 was changed", "the description was changed in the file")
+        expected: tuple[str, ...] = (
+            "the pixel spacing of level 0 was changed",
+            "the description was changed in the file",
+        )
     else:
         level = int(where[-1])
         with tifffile.TiffFile(ome, mode="r+") as tiff:
@@ -277,27 +371,122 @@ def test_a_changed_description_is_found_in_a_tiff(ome: Path) -> None:
     assert "the description was changed in the file" in verdict.findings
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_a_manifest_of_the_older_form_is_read_and_named_as_such(
-    tmp_path: Path, kind: Format, monkeypatch: pytest.MonkeyPatch
+def _set(path: Path, picture: int, tag: str, value: object) -> None:
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        page = tiff.pages[picture]
+        assert isinstance(page, tifffile.TiffPage)
+        page.tags[tag].overwrite(value)
+
+
+@pytest.mark.parametrize(
+    ("picture", "tag", "value"),
+    [(1, "PhotometricInterpretation", 2), (2, "YCbCrSubSampling", (1, 1)), (3, "TileWidth", 512)],
+)
+def test_a_changed_field_of_a_tiff_is_found(ome: Path, picture: int, tag: str, value: object) -> None:
+    _set(ome, picture, tag, value)
+    verdict = verify_file(ome)
+    assert verdict.state is State.ALTERED
+    assert "the layout was changed in the file" in verdict.findings
+
+
+def test_forged_sub_directories_of_a_tiff_are_found(ome: Path) -> None:
+    with tifffile.TiffFile(ome) as tiff:
+        first, last = tiff.pages[0], tiff.pages[3]
+        assert isinstance(first, tifffile.TiffPage)
+        below = list(first.tags["SubIFDs"].value)
+        assert last.offset not in below
+    _set(ome, 0, "SubIFDs", (below[0], last.offset))
+    verdict = verify_file(ome)
+    assert (verdict.state, verdict.findings) == (State.ALTERED, ("the layout was changed in the file",))
+
+
+@pytest.mark.parametrize(("samples", "tile"), [(3, None), (4, (256, 256)), (1, (256, 256))])
+def test_a_page_that_was_added_to_a_tiff_is_found(
+    ome: Path, samples: int, tile: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as older:
-        older.setattr(module, "SCHEMA", "clinimm.synthetic-manifest/1")
-        older.setattr(module, "canonical", _without_attributes)
-        path = made(tmp_path, kind)
-    text = manifest_beside(path).read_text(encoding="utf-8")
-    assert "synthetic-manifest/1" in text
-    verdict = verify_file(path)
-    assert verdict.state is State.INTACT
-    assert verdict.findings == (
-        "the manifest is of an older form, clinimm.synthetic-manifest/1: its signature covers neither "
-        "patient, study and series nor the description",
+    pixels = np.zeros((256, 256, samples) if samples > 1 else (256, 256), np.uint8)
+    kind = "minisblack" if samples == 1 else "rgb"
+    monkeypatch.setattr(tifffile.TiffFile, "is_appendable", True)  # it would refuse for the OME-XML
+    tifffile.imwrite(ome, pixels, append=True, tile=tile, photometric=kind, metadata=None)
+    verdict = verify_file(ome)
+    assert verdict.state is State.ALTERED
+    assert "the layout was changed in the file" in verdict.findings
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "deflate"])
+def test_the_layout_is_signed_as_it_is_written(tmp_path: Path, codec: CodecName) -> None:
+    stained = stain(
+        tmp_path, on_glass(200, 300, (50, 50, 200, 150)), StainSettings("KI67", 512, Codec(codec))
     )
+    export(stained, tmp_path / "out.ome.tif", "ome", ORIGIN, Identity("P1"))
+    assert verify_file(tmp_path / "out.ome.tif").findings == ()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_manifest_of_an_older_form_is_read_and_not_vouched_for(
+    tmp_path: Path, kind: Format, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"clinimm.synthetic-manifest/{number}"
+    with monkeypatch.context() as older:
+        older.setattr(module, "SCHEMA", name)
+        if number == 1:
+            older.setattr(module, "canonical", _without_attributes)
+        path = made(tmp_path, kind)
+    assert name in manifest_beside(path).read_text(encoding="utf-8")
+    verdict = verify_file(path)
+    assert verdict.state is State.UNKNOWN
+    (finding,) = verdict.findings
+    assert finding.startswith(f"the manifest is of an older form, {name}: it covers neither ")
 
 
 def _without_attributes(body: dict[str, object]) -> bytes:
     body.pop("attributes", None)
     return canonical(body)
+
+
+def _foreign(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Strip the manifest from a file, and lay one beside it that a stranger changed and signed."""
+    beside = manifest_beside(path)
+    body = json.loads(beside.read_text(encoding="utf-8"))["manifest"]
+    change(body)
+    private, _ = _pair(path.parent)
+    signature = asdict(sign(canonical(body), private))
+    beside.write_text(json.dumps({"manifest": body, "signature": signature}), encoding="utf-8")
+    _overwrite(path, b"virtual-stain/manifest", b"virtual-stain/manifesx")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda body: body.pop("levels"), "levels is missing"),
+        (lambda body: body.pop("attributes"), "attributes is missing"),
+        (lambda body: body.update(micrometres_per_pixel=[0, 0]), "micrometres_per_pixel makes no sense"),
+        (lambda body: body.update(source="x"), "source makes no sense"),
+        (lambda body: body.update(shares={"stained": "all"}), "shares makes no sense"),
+        (lambda body: body.update(cautions={"sentences": [1]}), "cautions makes no sense"),
+        (lambda body: body.update(attributes={"salt": "", "digests": {"a": 1}}), "attributes makes no sense"),
+    ],
+)
+def test_a_manifest_without_its_form_is_said_to_be_so(
+    ome: Path, change: Callable[[dict[str, Any]], object], fault: str
+) -> None:
+    _foreign(ome, change)
+    verdict = verify_file(ome)
+    assert (verdict.state, verdict.manifest) == (State.UNKNOWN, None)
+    assert verdict.findings == (f"the manifest is not of the form that clinimm writes: {fault}",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe\x00", b"[" * 100_000, b'{"manifest": {"a": "\\ud800"}, "signature": {}}']
+)
+def test_a_file_beside_that_is_no_manifest_is_another_one(ome: Path, content: bytes) -> None:
+    manifest_beside(ome).write_bytes(content)
+    assert verify_file(ome).findings == ("the manifest beside the file is another one",)
+    _overwrite(ome, b"virtual-stain/manifest", b"virtual-stain/manifesx")
+    verdict = verify_file(ome)
+    assert verdict.state is State.ALTERED
+    assert verdict.findings == ("the manifest is not what its signature was made for",)
 
 
 def test_cautions_are_signed_and_stand_in_the_file(tmp_path: Path) -> None:

@@ -23,13 +23,15 @@ class Refuser:
         return ("outside",)
 
 
-def _ask(source: np.ndarray, damage: TissueDamage | None = None) -> tuple[bool, Refuser]:
+def _ask(
+    source: np.ndarray, damage: TissueDamage | None = None, colour: np.ndarray | None = None
+) -> tuple[tuple[str, ...], Refuser]:
     refuser = Refuser()
     error = np.full(source.shape[:2], 0.1, np.float32)
     refuse = RefuseTile(refuser, damage)  # type: ignore[arg-type]  # stands in for a safety case's
     place = Block(0, 0, *source.shape[:2])
-    reasons = refuse(source, tissue(*source.shape[:2], seed=1), error, np.ones(8, np.float32), place)
-    return bool(reasons), refuser
+    made = tissue(source.shape[0], source.shape[1], seed=1) if colour is None else colour
+    return refuse(source, made, error, np.ones(8, np.float32), place), refuser
 
 
 def test_tissue_is_judged_as_it_is() -> None:
@@ -38,12 +40,35 @@ def test_tissue_is_judged_as_it_is() -> None:
     source, colour, error, features, damage = refuser.asked[0]
     assert damage == UNDAMAGED
     assert (source == tissue(256, 256)).all() and (colour == tissue(256, 256, seed=1)).all()
-    assert error.shape == (256, 256) and features.shape == (8,)
+    assert np.shape(error) == (256, 256) and np.shape(features) == (8,)
 
 
-def test_bare_glass_is_not_judged() -> None:
-    refused, refuser = _ask(np.full((256, 256, 3), 250, np.uint8))
+GLASS = np.full((256, 256, 3), 250, np.uint8)
+
+
+def _nuclei(count: int) -> np.ndarray:
+    """Glass with discs of 8 pixels' radius, as a nucleus has at 0.5 µm a pixel."""
+    made = GLASS.copy()
+    rows, columns = np.indices(made.shape[:2])
+    for index in range(count):
+        row, column = 20 + 40 * (index // 6), 20 + 40 * (index % 6)
+        made[(rows - row) ** 2 + (columns - column) ** 2 <= 64] = (90, 60, 130)
+    return made
+
+
+def test_glass_that_stays_glass_is_not_judged() -> None:
+    refused, refuser = _ask(GLASS, colour=GLASS)
     assert not refused and refuser.asked == []
+
+
+def test_nuclei_painted_on_glass_are_never_shown_unasked() -> None:
+    refused, refuser = _ask(GLASS, colour=_nuclei(12))
+    assert refused == ("hallucination",) and refuser.asked == []
+    refused, refuser = _ask(GLASS, colour=_nuclei(1))  # the safety case is asked
+    assert refused == ("outside",) and len(refuser.asked) == 1
+    refused, refuser = _ask(GLASS, colour=np.full_like(GLASS, 225))  # a tint: likewise
+    assert refused == ("outside",) and len(refuser.asked) == 1
+    assert _ask(GLASS)[0] == ("hallucination",)
 
 
 @pytest.mark.parametrize("size", [(5, 256), (256, 1), (3, 4)])

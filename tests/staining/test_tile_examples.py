@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clinimm.core.errors import DataError
 from clinimm.staining.pairs import StainPair
 from clinimm.staining.tile_examples import tile_examples, tile_places
 
@@ -73,3 +74,10 @@ def test_the_error_of_an_example_is_that_of_its_valid_pixels() -> None:
     expected = np.abs(one.stained.rgb.astype(float) - one.target).mean() / 255
     assert one.mean_error() == pytest.approx(expected, rel=1e-5)
     assert torch.is_grad_enabled()
+
+
+def test_a_pair_smaller_than_the_stride_is_named() -> None:
+    with pytest.raises(DataError, match=r"5 × 100 pixels.*stride of 8"):
+        tile_examples(Toy.run, 8, [_pair(5, 100)])
+    with pytest.raises(DataError, match=r"tiles of 4 pixels.*stride of 8"):
+        list(tile_places(_pair(), 8, 4))
