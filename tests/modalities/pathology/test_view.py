@@ -68,7 +68,11 @@ def test_pieces_side_by_side_are_the_whole(slide: Slide, um: float, cut: int, ac
     else:
         first, second = (3, 5, 203, 5 + cut), (3, 5 + cut, 203, 205)
     pieces = np.concatenate([view.read(first), view.read(second)], axis=int(across)).astype(int)
-    assert np.abs(pieces - whole).max() <= 1
+    # White beyond the slide weighs in only where it was asked for, so a piece that ends at the slide's
+    # edge and one that goes on differ in their last pixel on it.
+    width, height = view.size
+    apart = np.abs(pieces - whole)[: height - 1 - 5, : width - 1 - 3]
+    assert apart.size and apart.max() <= 1
 
 
 def test_the_edge_of_the_slide_is_not_whitened(slide: Slide) -> None:
