@@ -68,11 +68,21 @@ def test_pieces_side_by_side_are_the_whole(slide: Slide, um: float, cut: int, ac
     else:
         first, second = (3, 5, 203, 5 + cut), (3, 5 + cut, 203, 205)
     pieces = np.concatenate([view.read(first), view.read(second)], axis=int(across)).astype(int)
-    # White beyond the slide weighs in only where it was asked for, so a piece that ends at the slide's
-    # edge and one that goes on differ in their last pixel on it.
-    width, height = view.size
-    apart = np.abs(pieces - whole)[: height - 1 - 5, : width - 1 - 3]
-    assert apart.size and apart.max() <= 1
+    assert np.abs(pieces - whole).max() <= 1
+
+
+@pytest.mark.parametrize("across", [False, True])
+def test_pieces_that_end_at_the_edge_of_the_slide_are_the_whole(slide: Slide, across: bool) -> None:
+    """At 2.7 µm the slide ends within its last pixel: by 250.0 of 251.1 across, by 205.0 of 205.2 down."""
+    view, far = at(slide, 2.7), (203, 205)
+    whole = view.read((3, 5, *far))
+    for cut in range(140, 199):
+        edge = 3 + cut if across else 5 + cut
+        first, second = (
+            ((3, 5, edge, far[1]), (edge, 5, *far)) if across else ((3, 5, far[0], edge), (3, edge, *far))
+        )
+        pieces = np.concatenate([view.read(first), view.read(second)], axis=int(across))
+        assert np.abs(pieces.astype(int) - whole).max() <= 1
 
 
 def test_the_edge_of_the_slide_is_not_whitened(slide: Slide) -> None:
