@@ -76,8 +76,8 @@ PLANS = {
         lambda stains: "learnable" not in _verdicts(stains),
     ),
     "stain_by_record": Plan(
-        48,
-        {"train": 0.55, "tuning": 0.15, "held_out": 0.3},
+        100,
+        {"train": 0.6, "tuning": 0.15, "held_out": 0.25},
         600,
         "the record adds to KI67, not to PANCK",
         _record_helps,

@@ -265,7 +265,7 @@ def stain_only(path: Path, network: str) -> None:
     from clinimm.staining.export import Identity, export
     from clinimm.staining.provenance import Origin
 
-    stainer: StainerLike = house() if network == "house" else Cheap()  # type: ignore[assignment]
+    stainer: StainerLike = house() if network == "house" else Cheap()
     before = peak_mib()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=path.parent) as name, open_slide(path) as slide:

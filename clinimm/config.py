@@ -171,7 +171,11 @@ class StainingConfig(Frozen):
         True, description="Whether the record and the notes condition the stain, by cross-attention."
     )
     sampler_steps: int = Field(4, gt=0, description="Steps of the flow sampler.")
-    register_pairs: bool = Field(True, description="Whether pairs are registered before training.")
+    register_pairs: bool = Field(
+        True,
+        description="Whether pairs are registered before training; else they are taken as registered, and "
+        "the verdict and every stained file say that no error was measured.",
+    )
     largest_error_um: float = Field(
         3.0, gt=0, description="Pairs whose registration error is above this are refused for training."
     )

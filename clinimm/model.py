@@ -20,7 +20,7 @@ from clinimm.fusion import build_fusion
 from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
 from clinimm.nn.blocks import Adapter
-from clinimm.nn.encoder import TokenEncoder
+from clinimm.nn.encoder import TokenEncoder, summary_size
 from clinimm.nn.evidence import EvidencePairs, Probe
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import DiagnosisHead, ModalityHead, Task
@@ -117,7 +117,7 @@ class FusionNetwork(nn.Module):
         )
         self.probes = nn.ModuleDict(
             {
-                name: Probe(_summary_size(encoder, int(spec.statistics[name]["raw_dim"])), classes)
+                name: Probe(summary_size(encoder, int(spec.statistics[name]["raw_dim"])), classes)
                 for name, encoder in encoders.items()
             }
         )
@@ -369,14 +369,6 @@ class FusionModel(nn.Module):
 
 
 @torch.no_grad()
-def _summary_size(encoder: TokenEncoder, raw_dim: int) -> int:
-    """Length of what ``summarise`` gives, found with one empty token."""
-    nothing = Tokens(torch.zeros(1, 1, raw_dim), torch.ones(1, 1).bool(), torch.zeros(1, 1))
-    size = encoder.eval().summarise(encoder.embed(nothing)).shape[1]
-    encoder.train()
-    return size
-
-
 def model_digest(folder: Path) -> str:
     """Digest of a saved model: of its configuration and its weights."""
     return digest_bytes((digest_file(folder / _CONFIG) + digest_file(folder / _WEIGHTS)).encode("ascii"))

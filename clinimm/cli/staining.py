@@ -119,9 +119,7 @@ def outcome_lines(out: Path, outcome: StainOutcome) -> list[str]:
 
 @provenance.command()
 def verify(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, help="An OME-TIFF, a DICOM file, or its folder.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An OME-TIFF, a DICOM file, or its folder.")],
     key: Annotated[
         Path | None,
         typer.Option("--key", metavar="FILE", help="The signer's public key; default is your own."),
@@ -130,7 +128,7 @@ def verify(
     """Say which model made a picture of what, and whether it is still what was signed.
 
     Exits with 0 if it is intact and signed by a known key, 2 if it was altered, 3 if nobody vouches
-    for it.
+    for it or it cannot be read.
     """
     from clinimm.staining.provenance import verify_file
 

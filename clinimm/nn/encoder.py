@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -69,3 +70,11 @@ class TokenEncoder(nn.Module):
     def pretrained(self) -> Iterator[nn.Parameter]:
         """Parameters that came trained, and so learn at ``train.encoder_learning_rate``."""
         return iter(())
+
+
+def summary_size(encoder: TokenEncoder, raw_dim: int) -> int:
+    """Length of what ``summarise`` gives, found with one empty token."""
+    nothing = Tokens(torch.zeros(1, 1, raw_dim), torch.ones(1, 1).bool(), torch.zeros(1, 1))
+    size = encoder.eval().summarise(encoder.embed(nothing)).shape[1]
+    encoder.train()
+    return size

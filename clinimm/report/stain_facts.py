@@ -226,15 +226,22 @@ class StainFacts:
         """
         fits = [one for one in self.of(stain)["safety"].get("refusal") or () if one.get("aim") is not None]
         known = [one["left_out"] for one in fits if one.get("left_out")]
-        if not known:
+        if not fits:
             return ""
+        aim = f"Thresholds refuse at most {fits[0]['aim']:.0%} of the tuning tiles."
+        if not known:
+            return (
+                f"{aim} There is one tuning subject: nobody knows what they refuse of other people's tissue."
+            )
         worst = max(known, key=lambda one: float(one["share"]))
         ends = worst["low"], worst["high"]
         interval = "no interval" if None in ends else f"{max(ends[0], 0):.0%} to {min(ends[1], 1):.0%}"
+        count = worst["subjects"]
         return (
-            f"Thresholds refuse at most {fits[0]['aim']:.0%} of the tuning tiles. Of a tuning subject whom "
-            f"they left out they refuse {worst['share']:.0%} ({interval}, n = {worst['subjects']} subjects): "
-            f"expect that of ordinary tissue. So few subjects promise no less than {worst['promised']:.0%}."
+            f"{aim} Of a tuning subject whom they left out they refuse {worst['share']:.0%} ({interval}, "
+            f"n = {count} subjects): expect that of ordinary tissue, or more. This is an estimate, not a "
+            f"promise: limits at the largest scores of {count} subjects would still refuse tissue of one new "
+            f"person in {count + 1} ({worst['promised']:.0%}) or more, and these limits are stricter."
         )
 
     @cached_property

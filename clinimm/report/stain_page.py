@@ -21,6 +21,7 @@ from clinimm.report.stain_figures import (
 )
 from clinimm.report.stain_refused import words
 from clinimm.report.stain_region import WARNING
+from clinimm.staining.verdict import AS_REGISTERED
 
 #: What a virtual stain is not for, whatever the verdict.
 NOT_FOR = (
@@ -133,9 +134,12 @@ def registration(facts: StainFacts) -> dict[str, Any]:
     """How well source and stain lie on each other: a row a stain, a figure, and what was refused."""
     folder = facts.workspace.root / "encode" / "pairs"
     table, refusals = _optional(folder / "registration.parquet"), _optional(folder / "refusals.parquet")
-    limit = facts.workspace.config.staining.largest_error_um if facts.workspace.config.staining else 3.0
+    config = facts.workspace.config.staining
+    limit = config.largest_error_um if config else 3.0
     if table.empty:
-        return {"rows": [], "figure": None, "limit": limit, "refusals": _refusals(refusals)}
+        unmeasured = AS_REGISTERED if config and not config.register_pairs else ""
+        nothing: dict[str, Any] = {"rows": [], "figure": None, "limit": limit, "unmeasured": unmeasured}
+        return {**nothing, "refusals": _refusals(refusals)}
     ordered = table.sort_values(["after_p50_um", "subject_id", "stain"], ascending=[False, True, True])
     pairs = [
         (

@@ -30,6 +30,8 @@ class Cautions:
         despite: the run's sentence where it does not find the stain learnable and was overridden.
         trained_on_synthetic: whether the model learned from simulated or generated images.
         record: whose record was read.
+        as_registered: whether its training pairs were taken as registered, nobody measured how far apart they
+            are; not known of a run that was not evaluated, which is said of it anyway.
     """
 
     registered: bool = False
@@ -38,6 +40,7 @@ class Cautions:
     despite: str | None = None
     trained_on_synthetic: bool = False
     record: Record = "not read"
+    as_registered: bool = False
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -50,6 +53,7 @@ class Cautions:
             (self.trained_on_synthetic, "Trained on synthetic images."),
             (not self.registered, "Run not registered: nobody signed for its model."),
             (not self.evaluated, "Run not evaluated: nobody knows whether the stain can be learned."),
+            (self.as_registered, "Training pairs were taken as registered; no error was measured."),
             (self.record in _RECORDS, _RECORDS.get(self.record, "")),
             (self.despite is not None, f"Made despite the verdict: {self.despite}"),
         ]

@@ -10,8 +10,8 @@ from clinimm.core.record import digest_json
 from clinimm.staining.dicom_attributes import DicomFacts
 from clinimm.staining.dicom_source import DicomSource
 from clinimm.staining.new_uids import NewUids
-from clinimm.staining.provenance import Origin, manifest_beside, signed_manifest, write_beside
 from clinimm.staining.replace_output import check_replaceable
+from clinimm.staining.sign_manifest import Origin, manifest_beside, signed_manifest, write_beside
 from clinimm.staining.signed_attributes import dicom_groups, layout_to_write, ome_groups
 from clinimm.staining.whole_slide import StainedSlide
 from clinimm.staining.write_dicom import dicom_headers, write_dicom

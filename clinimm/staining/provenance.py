@@ -1,38 +1,30 @@
-"""Who made a virtual stain from what, signed, and whether a file is still what was signed.
+"""Whether a file is still what was signed, and who made it from what.
 
-The manifest binds the pixels of every level, the source, the model, the settings and what was
-refused; the pixel spacing; and every attribute of DICOM but what archives add, the description and layout
-of OME-TIFF. It stands inside the file and, for people, beside it. A signature tells that
-nothing changed since; only a key that somebody vouches for tells who signed.
+``sign_manifest.py`` says what the manifest binds. A signature tells that nothing changed since; only a key
+that somebody vouches for tells who signed.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from clinimm.core.errors import IntegrityError
-from clinimm.core.record import digest_bytes, write_text
-from clinimm.core.sign import Signature, canonical, check, is_whole, sign
+from clinimm.core.errors import InputRejected, IntegrityError
+from clinimm.core.sign import Signature, canonical, check, is_whole
 from clinimm.modalities.pathology.synthetic import is_synthetic
 from clinimm.modalities.synthetic import Provenance
-from clinimm.provenance import code_version
-from clinimm.staining.cautions import Cautions
 from clinimm.staining.generated_file import FoundLevel, GeneratedFile, Spacing, read_generated
-from clinimm.staining.label_mark import label_text
 from clinimm.staining.manifest_form import form_fault
 from clinimm.staining.plan import size_name
-from clinimm.staining.signed_attributes import UNCERTAINTY, Groups, changed, digests
-from clinimm.staining.whole_slide import CELL_PIXELS, StainedSlide
-from clinimm.staining.write_ome import uncertainty_values
+from clinimm.staining.sign_manifest import SCHEMA, Origin, manifest_beside, signed_manifest, write_beside
+from clinimm.staining.signed_attributes import UNCERTAINTY, changed
 
 __all__ = [
+    "Origin",
     "Provenance",
     "State",
     "Verdict",
@@ -43,7 +35,6 @@ __all__ = [
     "write_beside",
 ]
 
-SCHEMA = "clinimm.synthetic-manifest/3"
 #: Forms before, and what may be changed in a file without being found.
 _OLDER = {
     "clinimm.synthetic-manifest/1": "it covers neither patient, study and series nor the description",
@@ -81,88 +72,6 @@ class Verdict:
     checked: str = ""
 
 
-@dataclass(frozen=True)
-class Origin:
-    """What a manifest says besides the pixels.
-
-    Attributes:
-        source_digest, model_digest: SHA-256.
-        source_synthetic: whether the source was generated itself.
-        patient: digests of the record that conditioned the stain and of what refuses.
-        made: UTC.
-        cautions: what a reader must know of the run, its safety case and the record.
-    """
-
-    source_digest: str
-    model_digest: str
-    source_synthetic: bool
-    patient: Mapping[str, Any]
-    made: datetime
-    cautions: Cautions = field(default_factory=Cautions)
-
-    def provenance(self, stain: str) -> Provenance:
-        """The short form, which marks everything that is derived from the image."""
-        return Provenance(stain, self.model_digest, self.source_digest, f"clinimm {code_version()}")
-
-
-def signed_manifest(
-    stained: StainedSlide, origin: Origin, attributes: Mapping[str, Groups], key_file: Path | None = None
-) -> str:
-    """The manifest of a stained slide with its signature, as JSON.
-
-    Args:
-        stained: finished.
-        origin: what it was made of.
-        attributes: of each part of the file that will hold it; see ``signed_attributes.py``.
-        key_file: Ed25519 private key (PEM); None is this user's own.
-    """
-    pyramid, salt = stained.pyramid, secrets.token_hex(16)
-    body = {
-        "schema": SCHEMA,
-        "synthetic": True,
-        "stain": stained.settings.stain,
-        "label": label_text(stained.settings.stain),
-        "made": origin.made.isoformat(timespec="seconds"),
-        "generator": f"clinimm {code_version()}",
-        "model": origin.model_digest,
-        "source": {"digest": origin.source_digest, "synthetic": origin.source_synthetic},
-        "patient": dict(origin.patient),
-        "settings": stained.settings.to_json(),
-        "micrometres_per_pixel": list(stained.um),
-        "levels": [
-            {"columns": one.width, "rows": one.height, "digest": pyramid.digest(one)}
-            for one in pyramid.levels
-        ],
-        "uncertainty": {
-            "cell_pixels": CELL_PIXELS,
-            "calibrated": stained.calibrated,
-            "digest": digest_bytes(uncertainty_values(stained).astype("<u2").tobytes()),
-        },
-        "shares": {
-            "glass": round(stained.glass_share, 6),
-            "stained": round(stained.stained_share, 6),
-            "refused": round(stained.refused_share, 6),
-        },
-        "refused_tiles": dict(stained.refused_tiles),
-        "cautions": origin.cautions.to_json(),
-        "attributes": {"salt": salt, "digests": digests(attributes, salt)},
-    }
-    signature = asdict(sign(canonical(body), key_file))
-    return json.dumps({"manifest": body, "signature": signature}, sort_keys=True)
-
-
-def manifest_beside(path: Path) -> Path:
-    """Where the manifest of a file, or of a folder of DICOM files, lies beside it."""
-    return path.with_name(f"{path.name}.provenance.json")
-
-
-def write_beside(path: Path, manifest: str) -> Path:
-    """Write the manifest beside the file, laid out for reading."""
-    beside = manifest_beside(path)
-    write_text(beside, json.dumps(json.loads(manifest), indent=1, sort_keys=True) + "\n")
-    return beside
-
-
 def verify_file(path: Path, key: Path | None = None) -> Verdict:
     """Check a generated file against its manifest, its marks and its label.
 
@@ -170,15 +79,20 @@ def verify_file(path: Path, key: Path | None = None) -> Verdict:
         path: an OME-TIFF, a DICOM file of the slide, or the folder of its files.
         key: the signer's public key (PEM); None is this user's own.
 
-    Raises:
-        InputRejected: it is neither TIFF nor DICOM, or is damaged.
+    A file that cannot be read, whatever the reason, is one that nobody vouches for; the finding says why.
     """
-    found = read_generated(path)
-    return replace(_verdict(path, found, key), checked=found.checked)
+    try:
+        found = read_generated(path)
+        return replace(_verdict(path, found, key), checked=found.checked)
+    except InputRejected as refusal:
+        words = f"it cannot be read: {refusal.reason} ({refusal.code}): {refusal.remedy}"
+    except OSError as error:
+        words = f"it cannot be read: {error.strerror} (cannot-open): check that it is there and may be read"
+    return Verdict(State.UNKNOWN, None, None, (words,))
 
 
 def _verdict(path: Path, found: GeneratedFile, key: Path | None) -> Verdict:
-    said = is_synthetic(path)
+    said = found.said
     text, disagreement = _manifest_text(path, found)
     if text is None:
         return _without_manifest(found, said)

@@ -59,8 +59,9 @@ class LeftOut:
         share: mean over the tuning subjects; what to expect of another person's ordinary tissue.
         low, high: its interval over subjects; None where there are too few.
         subjects: how many.
-        promised: the least share that so many subjects can promise, 1 / (subjects + 1): a new subject
-            is the strangest of all with that chance (Vovk et al. 2005, conformal prediction).
+        promised: 1 / (subjects + 1): the chance that a new subject is the strangest of all (Vovk et al.
+            2005, conformal prediction), so that limits at the largest scores still refuse some of
+            his tissue. The limits in use are stricter and promise nothing.
     """
 
     share: float

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,11 +25,11 @@ from clinimm.staining.dicom_source import read_dicom_source, source_digest
 from clinimm.staining.export import Format, Identity, export
 from clinimm.staining.new_uids import NewUids
 from clinimm.staining.patient import Context, Patient
-from clinimm.staining.provenance import Origin, manifest_beside
 from clinimm.staining.refuse_tile import RefuseTile
 from clinimm.staining.replace_output import check_place, check_replaceable
 from clinimm.staining.run_block import folded
 from clinimm.staining.shipped_model import ShippedModel, load_shipped
+from clinimm.staining.sign_manifest import Origin, manifest_beside
 from clinimm.staining.slide_grid import grid_of
 from clinimm.staining.stainer import Stainer
 from clinimm.staining.synthetic_training import trained_on_synthetic
@@ -152,13 +153,15 @@ def _cautions(request: StainRequest, model: ShippedModel, known: frozenset[str])
         record = "of this slide" if known else "chosen by the user"
         if request.subject_id is None:
             record = "none given"
+    entry = _evaluation(model)
     return Cautions(
         registered=model.registered,
         safety_case=model.safety is not None,
-        evaluated=(model.run / _METRICS).is_file(),
-        despite=_check_verdict(request, model),
+        evaluated=entry is not None,
+        despite=_check_verdict(request, model, entry),
         trained_on_synthetic=trained_on_synthetic(model.run, model.stainer.spec.provenance),
         record=record,
+        as_registered=bool(entry) and (entry or {}).get("registration_error_um") is None,
     )
 
 
@@ -215,14 +218,22 @@ def _check_source(request: StainRequest) -> bool:
     return found is not None
 
 
-def _check_verdict(request: StainRequest, model: ShippedModel) -> str | None:
+def _evaluation(model: ShippedModel) -> dict[str, Any] | None:
+    """What the run's evaluation says of the stain, empty where nothing; None without an evaluation."""
+    path = model.run / _METRICS
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(model.stain)
+    return dict(found or {})
+
+
+def _check_verdict(request: StainRequest, model: ShippedModel, entry: dict[str, Any] | None) -> str | None:
     """The run's own sentence on a stain that it did not find learnable; None where it did, or never looked.
 
     Raises:
         ModelError: the verdict is another or there is none, and ``despite_verdict`` was not asked for.
     """
-    path = model.run / _METRICS
-    if not path.is_file():
+    if entry is None:
         if not request.despite_verdict:
             raise ModelError(
                 f"{model.run} was not evaluated (it has no {_METRICS}): nobody knows whether {model.stain} "
@@ -230,7 +241,6 @@ def _check_verdict(request: StainRequest, model: ShippedModel) -> str | None:
                 "all the same."
             )
         return None
-    entry = json.loads(path.read_text(encoding="utf-8")).get("stains", {}).get(model.stain, {})
     verdict = entry.get("verdict", {})
     if verdict.get("key") == LEARNABLE:
         return None

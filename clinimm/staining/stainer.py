@@ -25,7 +25,7 @@ _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 #: What a saved stainer is made of.
 STAINER_FILES = (_CONFIG, _WEIGHTS)
-_FORMAT = "clinimm.stainer/1"
+_FORMAT = "clinimm.stainer/2"
 
 #: A patient's fused tokens as each member sees them; of ``Stainer.read_context``.
 Context = tuple[Tokens, ...]
@@ -116,7 +116,7 @@ class StainMember(nn.Module):
     def __init__(self, spec: StainerSpec) -> None:
         super().__init__()
         self.generator = build_generator(spec.generator, spec.settings)
-        self.trunk = None if spec.context is None else Trunk(spec.context)
+        self.trunk = None if spec.context is None else Trunk(spec.context, len(spec.stains))
 
 
 class Stainer(nn.Module):

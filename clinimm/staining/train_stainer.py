@@ -8,7 +8,7 @@ subjects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +21,23 @@ from clinimm.config import StainingConfig
 from clinimm.core.errors import ModelError
 from clinimm.nn.precision import autocast
 from clinimm.nn.schedule import warm_cosine
-from clinimm.nn.stain.generator import GeneratorSettings
 from clinimm.nn.stain.perception import Perception
 from clinimm.nn.tokens import Tokens
 from clinimm.progress import QUIET, Progress
 from clinimm.staining.context import ContextData
 from clinimm.staining.crops import Crops, CropSource
 from clinimm.staining.objectives import Objective, build_objective
-from clinimm.staining.pairs import StainPair, check_pairs, stains_of
+from clinimm.staining.optimise import build_optimiser, update_average
+from clinimm.staining.pairs import StainPair, check_pairs
+from clinimm.staining.record_start import departures, fit_record
+from clinimm.staining.scale_uncertainty import scale_uncertainty
 from clinimm.staining.stainer import Stainer, StainerSpec, StainMember
+from clinimm.staining.training_spec import training_spec
 from clinimm.tasks.virtual_staining import StainTask, absolute_error, known_mean
 
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
 _FLOOR = 0.02  # learning rate at the end, as a share of its peak
 _CLIP = 1.0  # largest norm of a step's gradient
-_AVERAGE = 0.98  # weight of the past in the running average of the weights, a step
-_WEIGHT_DECAY = 0.01
 _LOOKS = 16  # tuning crops that are looked at
 _LOOK_PIXELS = 256  # side of such a crop; smaller where the images are
 _LOOK_MULTIPLE = 32  # the coarsest cell of six levels
@@ -81,7 +82,7 @@ def train_stainer(
         ModelError: training diverged.
     """
     check_pairs(pairs_train, pairs_tuning, config.resolution_um, config.allow_synthetic_input)
-    spec = _spec(pairs_train, pairs_tuning, config, seed, context, source_stain)
+    spec = training_spec(pairs_train, pairs_tuning, config, seed, context, source_stain)
     data = StainingData(
         CropSource(pairs_train, spec.task, config.crop_pixels), _tuning(pairs_tuning, spec.task), context
     )
@@ -95,7 +96,7 @@ def train_stainer(
         history += [{"member": index, **row} for row in state.history]
     stainer.history = tuple(history)
     if data.tuning is not None:
-        _scale_uncertainty(stainer, data.tuning, context)
+        scale_uncertainty(stainer, data.tuning, context, _LOOKS)
     return stainer.eval()
 
 
@@ -106,11 +107,13 @@ class Trainee(nn.Module):
         super().__init__()
         self.member = StainMember(spec)
         self.objective = build_objective(config, spec.settings)
+        #: Training subject -> the fold in which the record's probes have not seen him.
+        self.folds: dict[str, int] = {}
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a gap in torch's stubs
 
     def loss(self, crops: Crops, context: ContextData | None) -> Tensor:
         """The objective's loss of a batch."""
-        tokens = read_context(self.member, crops.subjects, context)
+        tokens = read_context(self.member, crops.subjects, context, self.folds)
         return self.objective(self.member.generator, crops, tokens)
 
 
@@ -141,7 +144,7 @@ def train_stain_member(
     _initialise(trainee, data, seed)
     look = _build_look(data, trainee.objective)
     average, best = copy_of(trainee.state_dict()), copy_of(trainee.state_dict())
-    optimiser = _optimiser(trainee, config)
+    optimiser = build_optimiser(trainee, config.learning_rate, trainee.objective.betas)
     state = checkpoint.resume(trainee, average, best, optimiser)
     if state.epoch == 0:
         state = Progression(best_loss=look(trainee, average))
@@ -155,7 +158,7 @@ def train_stain_member(
         for step in range(first, min(first + config.check_every, config.steps)):
             crops = _draw(data.training, config, subjects, random, trainee.objective.paired)
             losses.append(_step(trainee, crops, data.context, optimiser, step / config.steps))
-            _update_average(average, trainee, step)
+            update_average(average, trainee, step)
             next(steps, None)
         if not np.isfinite(losses).all():
             raise ModelError(
@@ -180,11 +183,17 @@ def train_stain_member(
     return trainee.member.eval(), state
 
 
-def read_context(member: StainMember, subjects: Sequence[str], context: ContextData | None) -> Tokens | None:
-    """The subjects' fused tokens, a row each."""
+def read_context(
+    member: StainMember,
+    subjects: Sequence[str],
+    context: ContextData | None,
+    folds: Mapping[str, int] | None = None,
+) -> Tokens | None:
+    """The subjects' fused tokens, a row each; ``folds`` are those of training subjects."""
     if member.trunk is None or context is None:
         return None
-    tokens: Tokens = member.trunk(context.batch(subjects))
+    fold = torch.tensor([folds[one] for one in subjects]) if folds else None
+    tokens: Tokens = member.trunk(context.batch(subjects), fold)
     return tokens
 
 
@@ -221,7 +230,7 @@ def _draw(
 
 
 def _initialise(trainee: Trainee, data: StainingData, seed: int) -> None:
-    """Fit the polynomial start of every stain, and the adapters, to training subjects."""
+    """Fit the polynomial start of every stain, the adapters and the record's probes to training subjects."""
     plans = data.training.spread(_START_CROPS * trainee.objective.settings.stains, seed)
     paired = trainee.objective.paired
     random = np.random.default_rng([seed, _START_SEED])
@@ -235,8 +244,14 @@ def _initialise(trainee: Trainee, data: StainingData, seed: int) -> None:
             start.fit_pairs(stain, source[known], target[known])
         else:
             start.fit_unpaired(stain, source.reshape(-1, 3), target[known])
-    if trainee.member.trunk is not None and data.context is not None:
-        trainee.member.trunk.initialise(data.context.batch(data.training.subjects))
+    trunk, subjects = trainee.member.trunk, data.training.subjects
+    if trunk is not None and data.context is not None:
+        batch = data.context.batch(subjects)
+        trunk.initialise(batch)
+        if paired:
+            apart = departures(data.training.pairs, data.training.task, start, subjects)
+            folds = fit_record(trunk, batch, apart, seed)
+            trainee.folds = dict(zip(subjects, folds.tolist(), strict=True))
 
 
 def _build_look(data: StainingData, objective: Objective) -> Callable[[Trainee, Weights], float]:
@@ -271,57 +286,6 @@ def _build_look(data: StainingData, objective: Objective) -> Callable[[Trainee, 
     return look
 
 
-@torch.no_grad()
-def _scale_uncertainty(stainer: Stainer, tuning: CropSource, context: ContextData | None) -> None:
-    """Make the mean expected error of each stain its mean observed error on tuning pairs."""
-    stainer.eval()
-    expected = torch.zeros(len(stainer.spec.stains))
-    observed = torch.zeros(len(stainer.spec.stains))
-    for plan in tuning.spread(_LOOKS):
-        crops = tuning.cut([plan])
-        tokens = None if context is None else stainer.read_context(context.batch(crops.subjects))
-        stained = stainer(crops.source, crops.stain, tokens)
-        expected[plan.stain] += known_mean(stained.uncertainty, crops.known)
-        observed[plan.stain] += known_mean(absolute_error(stained.colour, crops.target), crops.known)
-    seen = expected > 0
-    stainer.uncertainty_slope[seen] = observed[seen] / expected[seen]
-
-
-def _spec(
-    training: Sequence[StainPair],
-    tuning: Sequence[StainPair],
-    config: StainingConfig,
-    seed: int,
-    context: ContextData | None,
-    source_stain: str,
-) -> StainerSpec:
-    task = StainTask(stains_of(training))
-    return StainerSpec(
-        task=task,
-        source_stain=source_stain,
-        resolution_um=config.resolution_um,
-        generator=config.generator,
-        settings=GeneratorSettings(
-            stains=len(task.stains),
-            width=config.width,
-            levels=config.levels,
-            fold=config.fold,
-            context_dim=None if context is None else context.spec.model.width,
-            sampler_steps=config.sampler_steps,
-            noise_seed=seed,
-        ),
-        members=config.members,
-        context=None if context is None else context.spec,
-        provenance={
-            "seed": seed,
-            "training_subjects": len({pair.subject_id for pair in training}),
-            "tuning_subjects": len({pair.subject_id for pair in tuning}),
-            "training_pairs": len(training),
-            "trained_on_synthetic": any(pair.synthetic for pair in (*training, *tuning)),
-        },
-    )
-
-
 def _tuning(pairs: Sequence[StainPair], task: StainTask) -> CropSource | None:
     if not pairs:
         return None
@@ -334,28 +298,3 @@ def _bootstrap(subjects: Sequence[str], members: int, seed: int) -> list[str]:
     if members == 1:
         return list(subjects)
     return [str(one) for one in np.random.default_rng(seed).choice(list(subjects), len(subjects))]
-
-
-def _optimiser(trainee: Trainee, config: StainingConfig) -> torch.optim.AdamW:
-    """AdamW; gains, offsets and stain tokens do not decay."""
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in trainee.named_parameters():
-        if parameter.requires_grad:
-            groups[parameter.ndim > 1 and "scale" not in name and "latents" not in name].append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": group, "peak": config.learning_rate, "weight_decay": _WEIGHT_DECAY if decays else 0.0}
-            for decays, group in groups.items()
-        ],
-        betas=trainee.objective.betas,
-    )
-
-
-def _update_average(average: Weights, trainee: Trainee, step: int) -> None:
-    """The running average; young ones forget their start sooner."""
-    past = min(_AVERAGE, (1 + step) / (10 + step))
-    for name, value in trainee.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - past)
-        else:
-            average[name].copy_(value)

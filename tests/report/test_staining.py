@@ -26,6 +26,7 @@ from clinimm.staining.label_mark import shows_label
 from clinimm.staining.pair_store import PairStore
 from clinimm.staining.prediction_store import Results
 from clinimm.staining.stages.audit import audit_groups
+from clinimm.staining.verdict import AS_REGISTERED
 from clinimm.workspace import Workspace
 from tests.report.stain_toy import MODEL, SIDE, STAIN, build_stain_run
 
@@ -60,6 +61,35 @@ def test_it_leads_with_the_verdict_and_links_each_region(toy: Workspace) -> None
         assert f'href="regions/{number}.html"' in text
         assert (toy.root / "report" / "regions" / f"{number}.html").exists()
     assert not (toy.root / "report" / "regions" / "4.html").exists()
+
+
+def test_pairs_that_nobody_registered_are_said_to_be_so(tmp_path: Path) -> None:
+    workspace = build_stain_run(tmp_path)
+    measured = stain_page(StainFacts(workspace), [])
+    assert "median registration error 0.8 µm" in measured and AS_REGISTERED not in measured
+    assert workspace.config.staining is not None
+    alone = workspace.config.staining.model_copy(update={"register_pairs": False})
+    facts = StainFacts(Workspace(workspace.config.model_copy(update={"staining": alone})))
+    facts.metrics["stains"][STAIN]["registration_error_um"] = None
+    (workspace.root / "encode" / "pairs" / "registration.parquet").unlink()
+    text = stain_page(facts, [])
+    assert "registration error not measured" in text
+    assert f"No pair was registered in this run. {AS_REGISTERED}" in text
+
+
+def test_what_refusal_costs_is_an_estimate_and_no_promise(toy: Workspace) -> None:
+    facts = StainFacts(toy)
+    left_out = {"share": 0.16, "low": 0.02, "high": 0.3, "subjects": 8, "promised": 1 / 9}
+    safety = facts.metrics["stains"][STAIN]["safety"]
+    safety["refusal"] = [{"fit": "r0-f0", "aim": 0.05, "left_out": left_out}]
+    said = facts.refusal_sentence(STAIN)
+    assert "at most 5% of the tuning tiles" in said and "16% (2% to 30%, n = 8 subjects)" in said
+    assert "an estimate, not a promise" in said and "one new person in 9 (11%) or more" in said
+    assert f"<p>{said}</p>" in stain_page(facts, [])  # in full size, not in small print
+    safety["refusal"] = [{"fit": "r0-f0", "aim": 0.05, "left_out": None}]
+    assert "nobody knows what they refuse of other people's tissue" in facts.refusal_sentence(STAIN)
+    safety["refusal"] = []
+    assert facts.refusal_sentence(STAIN) == ""
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,12 @@ def test_the_gravest_stand_in_the_corner_and_the_label_is_still_found() -> None:
     assert shows_label(picture[:128, :256])
 
 
+def test_pairs_that_nobody_measured_are_named() -> None:
+    said = "Training pairs were taken as registered; no error was measured."
+    assert said in Cautions(as_registered=True).sentences
+    assert said not in Cautions().sentences  # of a run without an evaluation that is not known
+
+
 def test_record_is_named() -> None:
     assert "chosen by the user" in " ".join(Cautions(record="chosen by the user").sentences)
     assert "was given none" in " ".join(Cautions(record="none given").sentences)

@@ -36,7 +36,7 @@ def test_it_is_the_trunk_of_a_diagnosis() -> None:
     data = data_of()
     torch.manual_seed(0)
     network = FusionNetwork(toy_spec(("a", "b"))).eval()
-    trunk = Trunk(data.spec).eval()
+    trunk = Trunk(data.spec, 1).eval()
     for part in ("encoders", "adapters", "fusion"):
         getattr(trunk, part).load_state_dict(getattr(network, part).state_dict())
     batch = data.batch(SUBJECTS)
@@ -44,12 +44,28 @@ def test_it_is_the_trunk_of_a_diagnosis() -> None:
     adapted = {
         name: network.adapters[name](network.encoder(name)(tokens)) for name, tokens in embedded.items()
     }
-    assert torch.equal(trunk(batch).values, network.fusion(adapted).values)
+    fused = network.fusion(adapted).values
+    assert torch.equal(trunk(batch).values[:, : fused.shape[1]], fused)
+
+
+def test_a_token_a_modality_says_what_the_probe_reads() -> None:
+    data = data_of()
+    trunk = Trunk(data.spec, 1).eval()
+    batch = data.batch(SUBJECTS)
+    features = trunk.probe("a").weight.shape[0]
+    before = trunk(batch)
+    trunk.probe("a").set(torch.zeros(features), torch.ones(1, features, 3), torch.zeros(1, 3))
+    after = trunk(batch)
+    latents = before.values.shape[1] - 2
+    assert torch.equal(after.values[:, :latents], before.values[:, :latents])
+    assert (after.values[:, latents] != before.values[:, latents]).any(dim=1).all()
+    assert torch.equal(after.values[:, latents + 1], before.values[:, latents + 1])
+    assert after.mask[:, latents:].tolist() == [[True, True], [True, True], [True, False]]
 
 
 def test_who_has_no_token_gets_none() -> None:
     data = data_of()
-    fused = Trunk(data.spec).eval()(data.batch(["s0", "nobody", "s2"]))
+    fused = Trunk(data.spec, 1).eval()(data.batch(["s0", "nobody", "s2"]))
     assert fused.present.tolist() == [True, False, True]
     assert fused.mask[0].all()
 
@@ -57,7 +73,7 @@ def test_who_has_no_token_gets_none() -> None:
 def test_in_training_modalities_are_hidden_at_random() -> None:
     data = data_of()
     torch.manual_seed(0)
-    trunk = Trunk(data.spec).train()
+    trunk = Trunk(data.spec, 1).train()
     batch = data.batch(["s2"] * 200)  # who has one modality of two
     share = trunk(batch).present.float().mean()
     assert 0.35 < share < 0.65
@@ -66,7 +82,7 @@ def test_in_training_modalities_are_hidden_at_random() -> None:
 
 def test_adapters_start_from_the_training_tokens() -> None:
     data = data_of()
-    trunk = Trunk(data.spec)
+    trunk = Trunk(data.spec, 1)
     trunk.initialise(data.batch(SUBJECTS))
     network = FusionNetwork(toy_spec(("a", "b")))
     network.initialise(data.batch(SUBJECTS))

@@ -11,6 +11,7 @@ import pytest
 from clinimm.staining.baselines import fit_baselines
 from clinimm.staining.biology import BiologySettings, Measured, measure_stain
 from clinimm.staining.verdict import (
+    AS_REGISTERED,
     BLOCK,
     CANNOT_TELL,
     LEARNABLE,
@@ -18,6 +19,7 @@ from clinimm.staining.verdict import (
     StainVerdict,
     evidence_of,
     judge_stain,
+    signed,
 )
 from tests.staining.measured_toy import draw_measured, draw_pair
 
@@ -102,6 +104,43 @@ def test_a_worse_measure_is_shown_beside_a_better_one() -> None:
     verdict = _judge(replace(measured, nuclei=nuclei))
     assert verdict.key == LEARNABLE
     assert any("worse than quadratic" in warning for warning in verdict.warnings)
+
+
+def test_a_baseline_that_is_better_is_named_whatever_the_verdict() -> None:
+    measured = replace(draw_measured(1, {"model": 0.8, "quadratic": 0.8}), stain="DAPI")
+    images, random = measured.images, np.random.default_rng(0)
+    for name, dice in {"model": 0.72, "quadratic": 0.75}.items():
+        own = images["method"] == name
+        images.loc[own, "dice"] = dice + 0.01 * random.normal(size=own.sum())
+    verdict = _judge(measured)
+    assert verdict.key == CANNOT_TELL
+    gain = next(one for one in verdict.evidence.usable if one.name == "dice").gains["quadratic"]
+    assert gain.high < 0  # the paired interval lies below zero as a whole
+    said = [warning for warning in verdict.warnings if "worse than quadratic" in warning]
+    assert said == [f"On the stained area (dice) the model is worse than quadratic: {signed(gain)}."]
+
+
+def test_a_baseline_that_is_better_is_named_where_a_stain_is_not_learnable() -> None:
+    measured = draw_measured(0, {"deconvolution": 0.15}, subjects=60, regions=30)
+    verdict = _judge(measured)
+    assert verdict.key == NOT_LEARNABLE
+    assert any("worse than deconvolution" in warning for warning in verdict.warnings)
+
+
+@pytest.mark.parametrize(
+    ("knows", "key"),
+    [
+        ({"model": 0.7, "quadratic": 0.3}, LEARNABLE),
+        ({}, NOT_LEARNABLE),
+        ({"model": 0.8, "quadratic": 0.8}, CANNOT_TELL),
+    ],
+)
+def test_pairs_that_were_taken_as_registered_are_said_to_be_so(knows: dict[str, float], key: str) -> None:
+    measured = draw_measured(2, knows, subjects=20, regions=30)
+    verdict = _judge(measured)
+    assert verdict.key == key
+    assert verdict.warnings[-1] == AS_REGISTERED
+    assert AS_REGISTERED not in _judge(measured, registration_error_um=0.0).warnings
 
 
 def test_a_stain_of_all_cells_is_judged_by_its_area() -> None:

@@ -25,6 +25,7 @@ from clinimm.staining.find_pairs import SlidePair, find_pairs
 from clinimm.staining.make_regions import ERROR_COLUMNS, Files, Made
 from clinimm.staining.pair_store import write_regions
 from clinimm.staining.region_cache import cached_regions
+from clinimm.staining.verdict import AS_REGISTERED
 from clinimm.workspace import Workspace
 
 KIND = "virtual_staining"
@@ -66,6 +67,8 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     _write(workspace.stage("encode") / PAIRS, made)
     counts = _counts(made, len(pairs), alone)
     progress.say(_sentence(counts))
+    if not config.register_pairs:
+        progress.say(f"  {AS_REGISTERED}")
     if not counts["regions"]:
         raise DataError(
             f"none of {len(pairs)} pairs of slides can be learned from: {counts['refused']}; see "

@@ -30,6 +30,7 @@ from clinimm.staining.provenance import verify_file
 from clinimm.staining.stain_band import CELL_PIXELS
 from clinimm.staining.stain_file import StainRequest, stain_file
 from clinimm.staining.stainer import Stainer
+from clinimm.staining.verdict import AS_REGISTERED
 from clinimm.workspace import Workspace
 
 pytestmark = pytest.mark.xdist_group("staining run")  # what all of them share is made once
@@ -82,6 +83,8 @@ def test_every_stain_has_a_verdict_and_stands_beside_the_baselines(finished: Wor
     assert set(metrics["stains"]) == {"KI67", "PANCK"}
     for entry in metrics["stains"].values():
         assert entry["verdict"]["key"] in {"learnable", "not_learnable", "cannot_tell"}
+        assert entry["registration_error_um"] is None
+        assert AS_REGISTERED in entry["verdict"]["warnings"]
         assert entry["record_adds"]  # the ablation: with the record against pixels alone
         assert entry["safety"]["reliability"]
         planted = entry["safety"]["planted"]
@@ -198,6 +201,7 @@ def test_error_map_of_a_slide_is_the_calibrated_one_that_the_region_page_shows(
     np.testing.assert_allclose(found[part], cells[part], atol=1e-3)  # a region keeps thousandths
     assert outcome.stained.calibrated and outcome.cautions.record == "of this slide"
     assert outcome.cautions.registered and outcome.cautions.trained_on_synthetic
+    assert "Training pairs were taken as registered; no error was measured." in outcome.cautions.sentences
     signed = verify_file(out).manifest
     assert signed is not None and signed["cautions"]["trained_on_synthetic"] is True
     assert signed["settings"]["notes"] == ["VERDICT OVERRIDDEN", "TRAINED ON SYNTHETIC"]
