@@ -208,11 +208,31 @@ class ExplainConfig(Frozen):
     """Which subjects are explained, and how."""
 
     subjects: int = Field(8, ge=0, description="Held-out subjects that the run explains.")
-    method: str = Field("integrated_gradients", description="Attribution method.")
+    method: str = Field(
+        "integrated_gradients",
+        description="Attribution method, one whose parts sum to the logit: `integrated_gradients` or "
+        "`gradient_shap`. `clinimm explain RUN --subject S --method M` shows the others.",
+    )
+    baseline: str | None = Field(
+        None,
+        description="What parts are counted from: `uninformative`, `blurred` or `training`; null is the "
+        "method's own.",
+    )
     steps: int = Field(
         32,
         gt=1,
         description="Steps of the path integral; doubled, up to four times, where parts do not sum up.",
+    )
+    checks: Literal["standard", "full"] = Field(
+        "standard",
+        description="`full` adds checks that cost as much as the map several times: sensitivity, seeds, "
+        "the model's members, and an edge detector on the pictures.",
+    )
+    randomised: int = Field(
+        3, ge=0, description="Explained subjects whose maps are made again with randomised weights."
+    )
+    cohort: int = Field(
+        500, ge=0, description="Held-out subjects whose modality contributions make the table by group."
     )
 
 

@@ -19,6 +19,7 @@ from clinimm.core.record import digest_bytes, digest_file, write_text
 from clinimm.fusion import build_fusion
 from clinimm.modalities import get_modality
 from clinimm.modality import Statistics
+from clinimm.nn.attention import Trace
 from clinimm.nn.blocks import Adapter
 from clinimm.nn.encoder import TokenEncoder, summary_size
 from clinimm.nn.evidence import EvidencePairs, Probe
@@ -138,6 +139,7 @@ class FusionNetwork(nn.Module):
         embedded: Batch,
         drop: Callable[[Batch], Batch] | None = None,
         fold: Int[Tensor, " batch"] | None = None,
+        trace: Trace | None = None,
     ) -> Answer:
         """Logits from embedded tokens.
 
@@ -145,19 +147,36 @@ class FusionNetwork(nn.Module):
             embedded: of ``embed``.
             drop: hides tokens before the fusion (training).
             fold: each subject's fold of ``warm_start`` (training).
+            trace: notes the attention weights of fusion and head (explanations).
         """
-        adapted = {name: self.adapters[name](self.encoder(name)(tokens)) for name, tokens in embedded.items()}
+        adapted = {name: self._adapt(name, tokens) for name, tokens in embedded.items()}
         unimodal = evidence = self._evidence(embedded, adapted, fold)
         if drop is not None:
             adapted = drop(adapted)
             evidence = self._evidence(embedded, adapted, fold)
         present = {name: tokens.present for name, tokens in adapted.items()}
         fused = (
-            self.head(self.fusion(adapted))
+            self._attended(adapted, trace)
             + torch.stack(list(evidence.values())).sum(0)
             + self.evidence(evidence, present)
         )
         return Answer(fused, unimodal)
+
+    def _adapt(self, name: str, tokens: Tokens) -> Tokens:
+        """A modality's tokens as the fusion takes them; one subject many times over is adapted once."""
+        encoder, adapter = self.encoder(name), self._adapter(name)
+        alone = type(encoder).forward is TokenEncoder.forward
+        if self.training or not alone or not tokens.repeated:
+            return adapter(encoder(tokens))
+        first = Tokens(tokens.values[:1], tokens.mask[:1], tokens.time[:1])
+        values = adapter(first).values
+        return tokens.with_values(values.expand(len(tokens), -1, -1))
+
+    def _attended(self, adapted: Batch, trace: Trace | None) -> Tensor:
+        """What attention across all tokens adds to the logit."""
+        if trace is None:
+            return self.head(self.fusion(adapted))
+        return self.head(self.fusion(adapted, trace), trace)
 
     def _evidence(self, embedded: Batch, adapted: Batch, fold: Tensor | None) -> dict[str, Tensor]:
         """Each modality's own logit, from the tokens that ``adapted`` shows."""
@@ -279,12 +298,31 @@ class FusionModel(nn.Module):
             parts.append({name: own[name].with_values(value) for name, value in values.items()})
         return self._side_by_side(parts)
 
-    def logits(self, embedded: Batch) -> Float[Tensor, "batch cls"]:
-        """Embedded tokens -> calibrated logits, the mean over members."""
-        raw = [
-            member.answer(own).fused for member, own in zip(self._all(), self._apart(embedded), strict=True)
-        ]
+    def logits(self, embedded: Batch, traces: list[Trace] | None = None) -> Float[Tensor, "batch cls"]:
+        """Embedded tokens -> calibrated logits, the mean over members.
+
+        Args:
+            embedded: of ``embed``.
+            traces: one of each member is appended, with the attention weights of its fusion and head.
+        """
+        raw = []
+        for member, own in zip(self._all(), self._apart(embedded), strict=True):
+            trace = None if traces is None else Trace()
+            raw.append(member.answer(own, trace=trace).fused)
+            if traces is not None and trace is not None:
+                traces.append(trace)
         return self.calibrate(torch.stack(raw).mean(0))
+
+    def reading(self, embedded: Batch) -> list[dict[str, Tensor]]:
+        """How far each token of the fusion comes from each embedded one, a member and modality.
+
+        Each is (batch, token of the fusion, embedded token) with rows that sum to one, or zero where
+        the token is padding. The fusion's tokens stand in the order of ``embedded`` and of a trace.
+        """
+        return [
+            {name: member.encoder(name).reading(tokens) for name, tokens in own.items()}
+            for member, own in zip(self._all(), self._apart(embedded), strict=True)
+        ]
 
     def forward(self, batch: Batch) -> Float[Tensor, "batch cls"]:
         """Raw tokens -> calibrated logits."""

@@ -131,6 +131,7 @@ STAGES: tuple[Stage, ...] = (
         "Attribute held-out predictions to pixels, tiles, facts and words.",
         sections=("explain", "modalities", "plugins", "staining"),
         reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
+        external=("policy",),
         staining=Staining(
             "clinimm.staining.stages.explain:run",
             "Which pixels and which facts of the record changed a region.",

@@ -81,9 +81,8 @@ def commands() -> str:
 
     from clinimm.cli.app import app
 
-    group = typer.main.get_command(app)
     parts = []
-    for name, command in group.commands.items():
+    for name, command in _verbs(typer.main.get_command(app)):
         words = [
             f"clinimm {name}",
             *(_spelling(one) for one in command.params if _is_named(one)),
@@ -93,6 +92,15 @@ def commands() -> str:
         rows = [f"| `{_spelling(one)}` | {_cell(one.help or '')} |" for one in command.params]
         parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]) if rows else "")
     return "\n\n".join(parts)
+
+
+def _verbs(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every verb with its full name; a group of verbs is its verbs."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _verbs(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

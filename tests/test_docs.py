@@ -156,7 +156,12 @@ def test_every_verb_and_option_that_is_shown_exists() -> None:
     assert {verb for _, verb, _ in shown} >= {"run", "ingest", "cohort", "validate", "simulate", "explain"}
     for page, verb, rest in shown:
         assert verb in GROUP.commands, f"{page}: clinimm {verb}"
-        known = {name for one in GROUP.commands[verb].params for name in one.opts} | {"-h", "--help"}
+        command = GROUP.commands[verb]
+        if inner := getattr(command, "commands", None):
+            word = (rest.split() or [""])[0]
+            assert not word or word in inner, f"{page}: clinimm {verb} {word}"
+            command = inner.get(word, command)
+        known = {name for one in command.params for name in one.opts} | {"-h", "--help"}
         for option in re.findall(r"(?<!\S)(--?[a-z][\w-]*)", rest):
             assert option in known, f"{page}: clinimm {verb} {option}"
 

@@ -86,19 +86,32 @@ class Cell:
 def attributes_of(
     cohort: pd.DataFrame, predictions: pd.DataFrame, panel: Panel
 ) -> dict[str, NDArray[np.object_]]:
-    """Attribute -> level of each subject of ``panel``; a missing value is a level of its own.
+    """Attribute -> level of each subject of ``panel``, and which modalities it has.
 
     Raises:
         DataError: a predicted subject is not in the cohort.
     """
+    subjects = panel.subject_ids.tolist()
+    found = levels_of(cohort, subjects)
+    present = predictions.drop_duplicates("subject_id").set_index("subject_id")["modalities_present"]
+    found["modalities_present"] = _levels(present.loc[subjects])
+    return found
+
+
+def levels_of(cohort: pd.DataFrame, subjects: Sequence[str]) -> dict[str, NDArray[np.object_]]:
+    """Audit attribute -> level of each subject; a missing value is a level of its own.
+
+    Raises:
+        DataError: a subject is not in the cohort.
+    """
     rows = cohort.drop_duplicates("subject_id").set_index("subject_id")
-    absent = [name for name in panel.subject_ids.tolist() if name not in rows.index]
+    absent = [name for name in subjects if name not in rows.index]
     if absent:
         raise DataError(
             f"{len(absent)} predicted subjects are not in the cohort, the first is {absent[0]}; "
             "predict again after `clinimm cohort`."
         )
-    rows = rows.loc[panel.subject_ids.tolist()]
+    rows = rows.loc[list(subjects)]
     found = {}
     for column in rows.columns:
         if column in _NO_ATTRIBUTE or str(column).startswith("label:"):
@@ -106,8 +119,6 @@ def attributes_of(
         levels = _levels(rows[column])
         if len(set(levels.tolist())) <= _MOST_LEVELS:
             found[_RENAMED.get(str(column), str(column))] = levels
-    present = predictions.drop_duplicates("subject_id").set_index("subject_id")["modalities_present"]
-    found["modalities_present"] = _levels(present.loc[panel.subject_ids.tolist()])
     return found
 
 

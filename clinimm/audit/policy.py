@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from clinimm.audit.explanation_policy import ExplanationPolicy
 from clinimm.config import Frozen
 from clinimm.core.errors import ConfigError
 from clinimm.yaml_lines import read_yaml, validate
@@ -82,6 +83,9 @@ class Policy(Frozen):
         None, description="Attributes shown beside those of the rules; null is all of the cohort's."
     )
     rules: tuple[Rule, ...] = Field(min_length=1, description="What must hold.")
+    explanations: ExplanationPolicy = Field(
+        ExplanationPolicy(), description="What a map must show before it is shown."
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Policy:

@@ -89,9 +89,20 @@ def evaluate(file: Target, settings: Overrides = None) -> None:
         typer.echo(line)
 
 
-def explain(file: Target, subject: Subject = None, settings: Overrides = None, quiet: Quiet = False) -> None:
+def explain(
+    file: Target,
+    subject: Subject = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", metavar="M", help="Another method for that subject; nothing is written."),
+    ] = None,
+    settings: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
     """Attribute predictions to pixels, tiles, facts and words; --subject prints one budget."""
     if subject is None:
+        if method is not None:
+            raise typer.BadParameter("--method needs --subject; a run's own method is explain.method")
         _run("explain", file, None, settings, quiet)
         return
     from clinimm.cli.summary import budget_lines
@@ -100,8 +111,8 @@ def explain(file: Target, subject: Subject = None, settings: Overrides = None, q
 
     workspace = load_workspace(file, settings)
     workspace.config.require_diagnosis("`clinimm explain --subject`")
-    found = explain_subjects(workspace, [find_subject(workspace, subject)], Progress(quiet))
-    for line in budget_lines(found.attributions, found.summary):
+    found = explain_subjects(workspace, [find_subject(workspace, subject)], Progress(quiet), method)
+    for line in budget_lines(found.attributions, found.summary, found.standings):
         typer.echo(line)
 
 

@@ -55,22 +55,49 @@ def audit_lines(audit: Mapping[str, Any]) -> list[str]:
     return [*(f"{row['verdict']:<13} {row['sentence']}" for row in findings), audit["sentence"]]
 
 
-def budget_lines(attributions: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
-    """One subject's budget: what each part of the input added to the logit, largest first."""
-    lines = []
+def budget_lines(attributions: pd.DataFrame, summary: pd.DataFrame, standings: pd.DataFrame) -> list[str]:
+    """One subject's budget: what each part of the input added to the logit, largest first.
+
+    The rows from the reference to the residual sum to the logit. Shares of a map are no amounts of
+    the logit, and are printed as shares.
+    """
+    from clinimm.explain.method import CONTEXT, SHARE
+    from clinimm.explain.methods import get_method
+
+    lines: list[str] = []
     for row in summary.itertuples():
         mine = attributions[attributions["class_name"] == row.class_name]
-        lines.append(
-            f"{row.task} = {row.class_name}: logit {row.logit:+.3f} = reference {row.baseline_logit:+.3f} "
-            f"+ parts {row.attribution_sum:+.3f} (completeness error {row.convergence_delta:+.4f})"
-        )
+        states = standings[standings["class_name"] == row.class_name]
+        method = get_method(str(row.method))
+        role = "; context, not attribution" if method.role == CONTEXT else ""
+        lines.append(f"{row.task} = {row.class_name} by {method.title.lower()}{role}")
+        totals = mine.groupby("modality")["score"].sum()
+        if method.unit == SHARE:
+            lines += [f"  {name:<12} {total:7.1%} of the map" for name, total in totals.items()]
+            lines.append(f"  shares of a map, which do not sum to the logit {row.logit:+.3f}")
+        else:
+            lines += _sum_lines(row, totals, mine)
+            lines += (
+                [] if method.sums else ["  parts of this method are not meant to sum up; see the residual"]
+            )
+        lines.append(f"  {method.caveat}")
         lines += [
-            f"  {name:<10} {total:+.3f}" for name, total in mine.groupby("modality")["score"].sum().items()
+            f"  map of {one.modality}: {one.sentence}"
+            for one in states[states["state"] != "shown"].itertuples()
         ]
         largest = mine.reindex(mine["score"].abs().sort_values(ascending=False).index).head(_BUDGET_ROWS)
         lines.append("  largest parts:")
-        lines += [f"  {part.score:+.3f}  {part.modality:<10} {part.text}" for part in largest.itertuples()]
+        lines += [f"  {part.score:+.3f}  {part.modality:<12} {part.text}" for part in largest.itertuples()]
     return lines
+
+
+def _sum_lines(row: Any, totals: pd.Series, mine: pd.DataFrame) -> list[str]:
+    words = dict(zip(mine["modality"], mine["baseline"], strict=True))
+    rows = [("reference", row.baseline_logit, "the logit that parts are counted from")]
+    rows += [(str(name), total, f"counted from {words[name]}") for name, total in totals.items()]
+    rows.append(("residual", -row.convergence_delta, "what the parts leave over"))
+    lines = [f"  {name:<12} {value:+8.3f}  {text}" for name, value, text in rows]
+    return [*lines, f"  {'logit':<12} {row.logit:+8.3f}  the sum of these rows"]
 
 
 def _read(path: Path) -> Any:

@@ -44,6 +44,74 @@ ATTRIBUTION_COLUMNS: dict[str, str] = {
     "model_digest": "string",
 }
 
+#: Columns of ``explain/checks.parquet``, one row a figure of a map.
+CHECK_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "method": "string",
+    "modality": "string",
+    "check": "string",
+    "value": "float64",
+    "against": "float64",
+    "judged": "float64",
+    "model_digest": "string",
+}
+
+#: Columns of ``explain/standings.parquet``, one row a map: whether it is shown, struck out or hidden.
+STANDING_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "method": "string",
+    "modality": "string",
+    "state": "string",
+    "failed": "string",
+    "sentence": "string",
+    "model_digest": "string",
+}
+
+#: Columns of ``explain/interactions.parquet``, one row a pair of modalities that a subject has.
+INTERACTION_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "modality": "string",
+    "other": "string",
+    "interaction": "float64",
+    "model_digest": "string",
+}
+
+#: Columns of ``explain/randomisation.parquet``, one row a map, a depth and a shuffle of the weights.
+RANDOMISATION_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "method": "string",
+    "depth": "string",
+    "seed": "int64",
+    "modality": "string",
+    "tokens": "int64",
+    "correlation": "float64",
+    "correlation_of_sizes": "float64",
+    "ssim": "float64",
+    "model_digest": "string",
+}
+
+#: Columns of ``explain/groups.parquet``: means over the cohort and by group of people.
+GROUP_COLUMNS: dict[str, str] = {
+    "task": "string",
+    "class_name": "string",
+    "about": "string",
+    "attribute": "string",
+    "level": "string",
+    "figure": "string",
+    "n": "Int64",
+    "mean": "float64",
+    "low": "float64",
+    "high": "float64",
+}
+
 #: Columns of ``explain/summary.parquet``, one row a subject, task and class.
 EXPLANATION_SUMMARY_COLUMNS: dict[str, str] = {
     "subject_id": "string",

@@ -1,44 +1,22 @@
-"""Attributions through the fused model: Captum behind one function.
+"""Attributions through the fused model: every method behind one function.
 
-The parts are signed, one a token, and sum to the logit: ``baseline_logit + sum(scores) = logit``
-up to ``delta``, which is kept so that a reader can judge the residual.
+Where a method's parts sum up, ``baseline_logit + sum(scores) = logit`` but for ``delta``. Where
+they do not, ``delta`` is what they miss, and is kept and shown just the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from clinimm.core.errors import ConfigError, DataError
-from clinimm.nn.tokens import Batch, Tokens
+from clinimm.explain.method import SHARE
+from clinimm.explain.methods import METHODS, get_method
+from clinimm.explain.problem import DEFAULT, Explainable, Problem, Setting, double, pose
+from clinimm.nn.tokens import Batch
 
-#: Rows that go through the model at once; bounds the memory whatever the number of steps.
-_ROWS = 64
-
-
-class Explainable(Protocol):
-    """What explanations need of a model; ``clinimm.model.FusionModel`` has it."""
-
-    def embed(self, batch: Batch) -> Batch:
-        """Raw tokens -> embedded tokens, each alone."""
-        ...
-
-    def logits(self, embedded: Batch) -> Tensor:
-        """Embedded tokens -> (batch, class) logits."""
-        ...
-
-    def baseline(self, embedded: Batch) -> Batch:
-        """What uninformative tokens look like, shaped as ``embedded``."""
-        ...
-
-    def eval(self) -> object:
-        """Switch dropout off."""
-        ...
+__all__ = ["METHODS", "Explainable", "Explanation", "attribute", "explain_problem"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +24,16 @@ class Explanation:
     """The attribution of one class's logit for a batch of subjects.
 
     Attributes:
-        scores: modality -> (batch, token) signed share of the logit, exactly 0 where the token is
-            padding. Modalities that no subject of the batch has are left out.
+        scores: modality -> (batch, token) score, exactly 0 where the token is padding: signed
+            amounts of the logit, or shares (``Method.unit``). Modalities that no subject of the
+            batch has are left out.
         logit: (batch,) the explained logit.
-        baseline_logit: (batch,) the logit when every token is uninformative.
+        baseline_logit: (batch,) the logit that scores are counted from; NaN for shares.
         delta: (batch,) what the scores fail to account for:
-            ``baseline_logit + sum(scores) - logit``.
-        method: name of the method.
-        baseline: what the scores are counted from, in words.
+            ``baseline_logit + sum(scores) - logit``; NaN for shares.
+        method: name of the method, in ``METHODS``.
+        baseline: the name of what the scores are counted from; ``none`` for shares.
+        baselines: modality -> the same in words.
     """
 
     scores: dict[str, np.ndarray]
@@ -62,6 +42,7 @@ class Explanation:
     delta: np.ndarray
     method: str
     baseline: str
+    baselines: dict[str, str] = field(default_factory=dict)
 
     @property
     def total(self) -> np.ndarray:
@@ -76,115 +57,52 @@ def attribute(
     target_class: int,
     method: str = "integrated_gradients",
     steps: int = 32,
+    setting: Setting = DEFAULT,
 ) -> Explanation:
-    """Signed share of ``target_class``'s logit for each embedded token.
-
-    Integrated gradients (Sundararajan et al. 2017, arXiv:1703.01365) from ``model.baseline`` to
-    the embedded tokens with Gauss-Legendre nodes, in float32, summed over each token's vector.
+    """Score of each embedded token for ``target_class``'s logit.
 
     Args:
         model: a fused model.
         batch: raw tokens, as ``Corpus.batch`` gives them.
         target_class: which logit.
         method: a name in ``METHODS``.
-        steps: nodes of the path integral; more make ``delta`` smaller.
+        steps: nodes of a path integral, or samples of it; more make ``delta`` smaller.
+        setting: baseline, seed, places; its ``steps`` gives way to ``steps``.
 
     Raises:
-        ConfigError: the method is unknown.
+        ConfigError: the method is unknown, or cannot do what the setting asks.
         DataError: nobody in the batch has a token.
     """
-    if method not in METHODS:
-        raise ConfigError(f"explain.method {method!r} is unknown; known are {', '.join(METHODS)}.")
-    model.eval()
-    embedded, baseline = embed_present(model, batch)
-    names = tuple(embedded)
-    forward = class_forward(model, names, target_class)
-    extras = unchanged(embedded)
-    values = tuple(embedded[name].values for name in names)
-    reference = tuple(baseline[name].values for name in names)
-    raw = METHODS[method](forward, values, reference, extras, steps)
-    with torch.no_grad():
-        logit, baseline_logit = forward(*values, *extras), forward(*reference, *extras)
-    scores = {name: _token_scores(part, embedded[name].mask) for name, part in zip(names, raw, strict=True)}
+    get_method(method)
+    return explain_problem(pose(model, batch, target_class, replace(setting, steps=steps)), method)
+
+
+def explain_problem(problem: Problem, method: str) -> Explanation:
+    """The same for a problem that was posed already.
+
+    Raises:
+        ConfigError: the method is unknown, or cannot do what the setting asks.
+    """
+    chosen = get_method(method)
+    baseline = chosen.baseline(problem.setting.baseline)
+    problem = replace(problem, setting=replace(problem.setting, baseline=baseline))
+    parts = chosen.run(problem)
+    masks = [tokens.mask for tokens in problem.embedded.values()]
+    raw = [torch.where(mask, one, 0.0) for mask, one in zip(masks, parts.scores, strict=True)]
+    scores = {name: double(one) for name, one in zip(problem.names, raw, strict=True)}
+    if chosen.unit == SHARE:
+        scores = _shares(scores)
+    logit = double(problem.logit())
+    reference = np.full_like(logit, np.nan) if parts.reference is None else double(parts.reference)
     found = Explanation(
-        scores, _double(logit), _double(baseline_logit), np.zeros(len(logit)), method, "uninformative token"
+        scores, logit, reference, np.zeros(len(logit)), method, baseline or "none", parts.words or {}
     )
     return replace(found, delta=found.baseline_logit + found.total - found.logit)
 
 
-def embed_present(model: Explainable, batch: Batch) -> tuple[Batch, Batch]:
-    """Embedded tokens and their baseline, without the modalities that nobody in the batch has.
-
-    Raises:
-        DataError: that leaves no modality.
-    """
-    with torch.no_grad():
-        embedded = {name: _plain(tokens) for name, tokens in model.embed(batch).items() if tokens.mask.any()}
-        if not embedded:
-            raise DataError("nobody in the batch has a token, so there is nothing to explain.")
-        baseline = {name: _plain(tokens) for name, tokens in model.baseline(embedded).items()}
-    return embedded, baseline
-
-
-def unchanged(embedded: Batch) -> tuple[Tensor, ...]:
-    """What the model needs beside the values, and no method varies: masks, times and kinds."""
-    tokens = list(embedded.values())
-    kinds = [torch.zeros_like(one.mask, dtype=torch.long) if one.kind is None else one.kind for one in tokens]
-    return tuple([one.mask for one in tokens] + [one.time for one in tokens] + kinds)
-
-
-def class_forward(model: Explainable, names: Sequence[str], target_class: int) -> Callable[..., Tensor]:
-    """The model as Captum wants it: values, then ``unchanged``, of each modality in; one logit out."""
-    count = len(names)
-
-    def forward(*tensors: Tensor) -> Tensor:
-        fields = [tensors[start : start + count] for start in range(0, 4 * count, count)]
-        tokens = {name: Tokens(*parts) for name, *parts in zip(names, *fields, strict=True)}
-        return model.logits(tokens)[:, target_class]
-
-    return forward
-
-
-def _integrated_gradients(
-    forward: Callable[..., Tensor],
-    values: tuple[Tensor, ...],
-    baselines: tuple[Tensor, ...],
-    extras: tuple[Tensor, ...],
-    steps: int,
-) -> tuple[Tensor, ...]:
-    from captum.attr import IntegratedGradients
-
-    # One subject a row and step: at least one whole step must fit.
-    rows = max(_ROWS, len(values[0]))
-    found: tuple[Tensor, ...] = IntegratedGradients(forward).attribute(
-        values,
-        baselines=baselines,
-        additional_forward_args=extras,
-        n_steps=steps,
-        method="gausslegendre",
-        internal_batch_size=rows,
-    )
-    return found
-
-
-Method = Callable[
-    [Callable[..., Tensor], tuple[Tensor, ...], tuple[Tensor, ...], tuple[Tensor, ...], int],
-    tuple[Tensor, ...],
-]
-
-#: Name -> method. Each takes the forward function, values, baselines, masks and times, and steps.
-METHODS: dict[str, Method] = {"integrated_gradients": _integrated_gradients}
-
-
-def _plain(tokens: Tokens) -> Tokens:
-    return tokens.with_values(tokens.values.detach().float())
-
-
-def _token_scores(attributions: Tensor, mask: Tensor) -> np.ndarray:
-    """(batch, token, dim) -> (batch, token), exactly 0 for padding."""
-    summed = attributions.double().sum(dim=2)
-    return torch.where(mask, summed, torch.zeros_like(summed)).detach().cpu().numpy()
-
-
-def _double(values: Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()
+def _shares(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each subject's scores so that their sizes sum to one over all modalities; zeros stay zeros."""
+    size = np.sum([np.abs(one).sum(axis=1) for one in scores.values()], axis=0)[:, None]
+    return {
+        name: np.divide(one, size, out=np.zeros_like(one), where=size > 0) for name, one in scores.items()
+    }

@@ -1,21 +1,85 @@
-"""Whether an explanation has earned a place on the page: completeness and deletion."""
+"""Whether an explanation has earned a place on the page: every check of a map, by name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from clinimm.core.errors import DataError
-from clinimm.explain.attribute import Explainable, Explanation, attribute, embed_present
+from clinimm.explain.attribute import Explanation, attribute, explain_problem
+from clinimm.explain.curves import Curves, Effort, all_curves, curves
+from clinimm.explain.hide import ALL, Hider
+from clinimm.explain.infidelity import all_infidelities
+from clinimm.explain.methods import get_method
+from clinimm.explain.problem import DEFAULT, Explainable, Problem, Setting, pose
+from clinimm.explain.stability import member_agreement, repeatability, sensitivity
 from clinimm.nn.tokens import Batch
 
-_ROWS = 64
 _REFINEMENTS = (1, 2, 4, 8, 16)
 _SMALL_DELTA = 0.01  # share of the logit's change that may be left over
 _SMALLEST_CHANGE = 1e-3
+#: Nodes of the path where a map is computed many times, to see whether it stays the same.
+_COARSE_STEPS = 16
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a check measures.
+
+    Attributes:
+        title: for people.
+        better: ``lower`` or ``higher``.
+        against: what its value is compared with, where it is; then the gain over that is judged.
+    """
+
+    title: str
+    better: Literal["lower", "higher"]
+    against: str | None = None
+
+
+#: Every check, and in which direction it is good.
+CHECKS: dict[str, Kind] = {
+    "completeness": Kind("What the parts leave over, as a share of the change", "lower"),
+    "deletion": Kind("Deletion AUC against random orders", "lower", "random orders"),
+    "insertion": Kind("Insertion AUC against random orders", "higher", "random orders"),
+    "deletion_edges": Kind("Deletion AUC against an edge detector", "lower", "an edge detector"),
+    "insertion_edges": Kind("Insertion AUC against an edge detector", "higher", "an edge detector"),
+    "infidelity": Kind("Share of what is lost that the map does not foretell", "lower"),
+    "sensitivity": Kind("Largest change of the map when the input moves by a hair", "lower"),
+    "repeatability": Kind("Rank correlation of the map between seeds", "higher"),
+    "member_agreement": Kind("Rank correlation of the map between the model's members", "higher"),
+    "randomisation": Kind("Rank correlation surely left once all weights are random", "lower"),
+    "pointing_game": Kind("Whether the strongest cell meets the finding", "higher"),
+    "mass_inside": Kind("Share of the supporting score on the finding", "higher"),
+    "iou": Kind("Overlap of the strongest cells with the finding", "higher"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of one map.
+
+    Attributes:
+        name: a name in ``CHECKS``.
+        modality: whose map; ``all`` for the budget as a whole.
+        value: the figure.
+        against: the same figure of what it is compared with; None where it stands alone.
+    """
+
+    name: str
+    modality: str
+    value: float
+    against: float | None = None
+
+    @property
+    def judged(self) -> float:
+        """What a limit of the policy is held against: the gain where there is something to beat."""
+        if self.against is None:
+            return self.value
+        gain = self.value - self.against
+        return gain if CHECKS[self.name].better == "higher" else -gain
 
 
 @dataclass(frozen=True)
@@ -33,7 +97,7 @@ class Deletion:
 
 
 def relative_delta(explanation: Explanation) -> np.ndarray:
-    """(batch,) size of the residual as a share of ``logit - baseline_logit``.
+    """(batch,) size of the residual as a share of ``logit - baseline_logit``; NaN for shares.
 
     Changes smaller than 0.001 logits count as 0.001, so that a subject about whom the model says
     nothing does not look like a failure.
@@ -43,20 +107,26 @@ def relative_delta(explanation: Explanation) -> np.ndarray:
 
 
 def attribute_fully(
-    model: Explainable, batch: Batch, target_class: int, method: str = "integrated_gradients", steps: int = 32
+    model: Explainable,
+    batch: Batch,
+    target_class: int,
+    method: str = "integrated_gradients",
+    steps: int = 32,
+    setting: Setting = DEFAULT,
 ) -> Explanation:
     """``attribute`` with twice the steps, and twice again, until the parts sum to the whole.
 
     The model bends most near the baseline, where a token's normalisation sets in, so some subjects
     need a finer path than others. After 16 times ``steps`` the last answer is given as it is; its
-    ``delta`` says what is missing.
+    ``delta`` says what is missing. Methods whose parts do not sum up are asked once.
 
     Raises:
-        ConfigError: the method is unknown.
+        ConfigError: the method is unknown, or cannot do what the setting asks.
         DataError: nobody in the batch has a token.
     """
-    for factor in _REFINEMENTS:
-        found = attribute(model, batch, target_class, method, factor * steps)
+    factors = _REFINEMENTS if get_method(method).sums else _REFINEMENTS[:1]
+    for factor in factors:
+        found = attribute(model, batch, target_class, method, factor * steps, setting)
         if (relative_delta(found) <= _SMALL_DELTA).all():
             break
     return found
@@ -71,12 +141,7 @@ def deletion(
     points: int = 16,
     random_orders: int = 8,
 ) -> Deletion:
-    """Deletion curve of one subject over the tokens of all modalities together.
-
-    Tokens are hidden by the mask, so they are absent to the model rather than replaced by a value
-    that it never saw. The order is by signed score from the most supporting to the most opposing
-    (Petsiuk et al. 2018, arXiv:1806.07421, on logits instead of probabilities, so that a
-    confident prediction does not flatten the curve).
+    """Deletion curve of one subject over the tokens of all modalities together; see ``curves``.
 
     Args:
         model: the model that was explained.
@@ -90,52 +155,59 @@ def deletion(
     Raises:
         DataError: the batch holds more than one subject.
     """
-    embedded, _ = embed_present(model, batch)
-    if len(explanation.logit) != 1:
-        raise DataError(f"got {len(explanation.logit)} subjects, expected one.")
-    model.eval()
-    scores = _real_scores(embedded, explanation)
-    random = np.random.default_rng(seed)
-    orders = [np.argsort(-scores, kind="stable")]
-    orders += [random.permutation(len(scores)) for _ in range(random_orders)]
-    removed = np.unique(np.linspace(0, len(scores), points + 1).round().astype(int))
-    hidden = np.concatenate([_hidden(order, removed) for order in orders])
-    logits = _logits_without(model, embedded, hidden, target_class).reshape(len(orders), len(removed))
-    areas = np.trapezoid(logits, removed / len(scores), axis=1)
-    return Deletion(float(areas[0]), float(areas[1:].mean()))
+    hider = Hider(pose(model, batch, target_class))
+    scores = hider.real(explanation.scores)
+    every = np.ones(len(scores), dtype=bool)
+    found = curves(hider, scores, every, seed=seed, effort=Effort(points, random_orders))
+    return Deletion(found.deletion, found.random)
 
 
-def _real_scores(embedded: Batch, explanation: Explanation) -> np.ndarray:
-    """Scores of the real tokens, modality after modality."""
-    parts = [explanation.scores[name][0][tokens.mask[0].cpu().numpy()] for name, tokens in embedded.items()]
-    return np.concatenate(parts)
+def check_maps(
+    problem: Problem, explanation: Explanation, edges: Mapping[str, np.ndarray] | None = None
+) -> list[Check]:
+    """What every map of a subject is checked for: completeness, curves and infidelity.
 
+    Args:
+        problem: of one subject; its setting's seed draws orders and sets.
+        explanation: its maps.
+        edges: modality -> an edge detector's score of that modality's real tokens.
 
-def _hidden(order: np.ndarray, removed: np.ndarray) -> np.ndarray:
-    """(point, token), True where the token is hidden at that point of the curve."""
-    rank = np.empty(len(order), dtype=int)
-    rank[order] = np.arange(len(order))
-    return rank[None, :] < removed[:, None]
-
-
-def _logits_without(model: Explainable, embedded: Batch, hidden: np.ndarray, target_class: int) -> np.ndarray:
-    """(row,) logits of the one subject with each row's tokens hidden."""
+    Raises:
+        DataError: the problem is of more than one subject.
+    """
+    hider, seed = Hider(problem), problem.setting.seed
+    scores = hider.real(explanation.scores)
     found = []
-    with torch.no_grad():
-        for start in range(0, len(hidden), _ROWS):
-            part = torch.from_numpy(hidden[start : start + _ROWS])
-            found.append(model.logits(_hide(embedded, part))[:, target_class].double().cpu().numpy())
-    return np.concatenate(found)
+    if get_method(explanation.method).sums:
+        found.append(Check("completeness", ALL, float(relative_delta(explanation)[0])))
+    for name, one in all_curves(hider, scores, edges, seed).items():
+        found += _of_curves(name, one)
+    for name, value in all_infidelities(hider, scores, seed=seed).items():
+        found.append(Check("infidelity", name, value))
+    return found
 
 
-def _hide(embedded: Batch, hidden: Tensor) -> Batch:
-    batch, start = {}, 0
-    for name, tokens in embedded.items():
-        real = tokens.mask[0]
-        stop = start + int(real.sum())
-        mask = tokens.mask.repeat(len(hidden), 1)
-        mask[:, real] = ~hidden[:, start:stop].to(mask.device)
-        rows = len(hidden)
-        batch[name] = tokens.expand(rows).with_mask(mask)
-        start = stop
-    return batch
+def check_stability(problem: Problem, batch: Batch, method: str) -> list[Check]:
+    """What costs as much as the map itself, several times: sensitivity, seeds, members.
+
+    Args:
+        problem: of one subject.
+        batch: its raw tokens.
+        method: a name in ``METHODS``.
+    """
+    problem = replace(problem, setting=replace(problem.setting, steps=_COARSE_STEPS))
+    moved = sensitivity(problem, lambda one: explain_problem(one, method))
+    found = [Check("sensitivity", name, value) for name, value in moved.items() if np.isfinite(value)]
+    if get_method(method).draws:
+        repeated = repeatability(problem, method)
+        found += [Check("repeatability", name, value) for name, value in repeated.items()]
+    agreed = member_agreement(problem, batch, method)
+    return found + [Check("member_agreement", name, value) for name, value in agreed.items()]
+
+
+def _of_curves(name: str, found: Curves) -> Iterator[Check]:
+    yield Check("deletion", name, found.deletion, found.random)
+    yield Check("insertion", name, found.insertion, found.random)
+    if found.edges_deletion is not None and found.edges_insertion is not None:
+        yield Check("deletion_edges", name, found.deletion, found.edges_deletion)
+        yield Check("insertion_edges", name, found.insertion, found.edges_insertion)

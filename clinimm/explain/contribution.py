@@ -1,93 +1,148 @@
-"""What each modality contributed: exact Shapley values over the modalities present.
+"""What each modality contributed, alone and together: exact Shapley values and pairwise interactions.
 
-All 2^M coalitions go through the model as one batch (16 rows for four modalities), so the answer
-is exact, not sampled (Shapley 1953; Lundberg and Lee 2017, arXiv:1705.07874).
+All 2^M coalitions of a subject go through the model as one batch (16 rows for four modalities), so
+the answer is exact, not sampled (Shapley 1953; Lundberg and Lee 2017, arXiv:1705.07874; interactions
+after Grabisch and Roubens, Int J Game Theory 28, 1999). A modality that a subject lacks changes no
+coalition: its value is zero, and it changes nobody else's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 
 from clinimm.core.errors import DataError
-from clinimm.explain.attribute import Explainable, embed_present
+from clinimm.explain.problem import Explainable, double, embed_present
 from clinimm.nn.tokens import Batch, Tokens
 
 #: More modalities than this would make the one batch too large (2^8 = 256 rows).
 _MOST_MODALITIES = 8
 
 
-def modality_shapley(model: Explainable, batch: Batch, target_class: int) -> dict[str, float]:
-    """Signed Shapley value of each modality that the one subject in ``batch`` has.
+@dataclass(frozen=True)
+class Contributions:
+    """Exact contributions of some subjects' modalities to one class's logit.
 
-    A coalition keeps its modalities' tokens and masks all others, as if they were absent; the sum
-    is ``logit - logit(no modality)``.
+    Attributes:
+        names: the modalities, sorted.
+        present: (subject, modality) who has what.
+        values: (subject, modality) signed Shapley values; zero where absent. A subject's values
+            sum to ``logit - logit without any modality``.
+        interactions: (subject, modality, modality) Shapley interaction index of each pair, zero on
+            the diagonal: what the two add together beyond what each adds alone, averaged over
+            which others are there. Positive where they reinforce each other.
+        worth: (subject, coalition) the logit of every coalition; bit ``m`` of a coalition's number
+            says whether modality ``m`` takes part.
+    """
+
+    names: tuple[str, ...]
+    present: Bool[np.ndarray, "subject modality"]
+    values: Float[np.ndarray, "subject modality"]
+    interactions: Float[np.ndarray, "subject modality modality"]
+    worth: Float[np.ndarray, "subject coalition"]
+
+
+def contributions(model: Explainable, batch: Batch, target_class: int | Sequence[int]) -> Contributions:
+    """Shapley values and interactions of every subject of a batch.
+
+    A coalition keeps its modalities' tokens and masks all others, as if they were absent.
 
     Args:
         model: a fused model.
-        batch: raw tokens of one subject.
-        target_class: which logit.
+        batch: raw tokens.
+        target_class: which logit; one for all, or one a subject.
 
     Raises:
-        DataError: the batch holds more than one subject, no token, or more than 8 modalities.
+        DataError: nobody has a token, or there are more than 8 modalities.
     """
     model.eval()
-    embedded, _ = embed_present(model, batch)
+    embedded = embed_present(model, batch)
     names = tuple(sorted(embedded))
-    _check(embedded, names)
-    coalitions = [subset for size in range(len(names) + 1) for subset in combinations(names, size)]
-    with torch.no_grad():
-        logits = model.logits({name: _repeat(embedded[name], name, coalitions) for name in names})
-    worth = dict(zip(coalitions, logits[:, target_class].double().cpu().tolist(), strict=True))
-    return shapley_values(names, worth)
-
-
-def shapley_values(names: tuple[str, ...], worth: dict[tuple[str, ...], float]) -> dict[str, float]:
-    """Shapley value of each player from the worth of every coalition.
-
-    Args:
-        names: players, in the order in which the keys of ``worth`` list them.
-        worth: every subset of ``names``, the empty one too -> what it achieves.
-
-    >>> shapley_values(("a", "b"), {(): 0.0, ("a",): 1.0, ("b",): 0.0, ("a", "b"): 3.0})
-    {'a': 2.0, 'b': 1.0}
-    """
-    count = len(names)
-    found = {}
-    for player in names:
-        others = tuple(name for name in names if name != player)
-        gains = [
-            _weight(size, count) * (worth[_with(player, subset, names)] - worth[subset])
-            for size in range(count)
-            for subset in combinations(others, size)
-        ]
-        found[player] = float(np.sum(gains))
-    return found
-
-
-def _weight(size: int, count: int) -> float:
-    return factorial(size) * factorial(count - size - 1) / factorial(count)
-
-
-def _with(player: str, subset: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name == player or name in subset)
-
-
-def _repeat(tokens: Tokens, name: str, coalitions: list[tuple[str, ...]]) -> Tokens:
-    """The one subject's tokens once a coalition, masked where the coalition lacks the modality."""
-    rows = len(coalitions)
-    inside = torch.tensor([name in subset for subset in coalitions], device=tokens.mask.device)
-    return tokens.expand(rows).with_mask(tokens.mask & inside[:, None])
-
-
-def _check(embedded: Batch, names: tuple[str, ...]) -> None:
-    subjects = len(embedded[names[0]])
-    if subjects != 1:
-        raise DataError(f"got {subjects} subjects, expected one: explain them one at a time.")
     if len(names) > _MOST_MODALITIES:
         raise DataError(
             f"{len(names)} modalities make {2 ** len(names)} coalitions; at most {_MOST_MODALITIES} fit."
         )
+    present = np.stack([embedded[name].present.cpu().numpy() for name in names], axis=1)
+    classes = np.broadcast_to(np.asarray(target_class), (len(present),))
+    worth = _worth(model, embedded, names, classes)
+    values, interactions = shapley(worth)
+    return Contributions(names, present, values, interactions, worth)
+
+
+def modality_shapley(model: Explainable, batch: Batch, target_class: int) -> dict[str, float]:
+    """Signed Shapley value of each modality that the one subject in ``batch`` has.
+
+    Raises:
+        DataError: the batch holds more than one subject, no token, or more than 8 modalities.
+    """
+    found = contributions(model, batch, target_class)
+    if len(found.values) != 1:
+        raise DataError(f"got {len(found.values)} subjects, expected one: take `contributions` for many.")
+    return dict(zip(found.names, map(float, found.values[0]), strict=True))
+
+
+def shapley(
+    worth: Float[np.ndarray, "subject coalition"],
+) -> tuple[Float[np.ndarray, "subject player"], Float[np.ndarray, "subject player player"]]:
+    """Shapley values and the Shapley interaction index of each pair, from the worth of coalitions.
+
+    Args:
+        worth: (subject, 2^M); bit ``m`` of a column's number says whether player ``m`` takes part.
+
+    >>> values, pairs = shapley(np.array([[0.0, 1.0, 0.0, 3.0]]))
+    >>> values.tolist(), pairs[0, 0, 1].item()
+    ([[2.0, 1.0]], 2.0)
+    """
+    count = int(worth.shape[1]).bit_length() - 1
+    values = np.stack([worth @ _value_weights(player, count) for player in range(count)], axis=1)
+    pairs = np.zeros((len(worth), count, count))
+    for one, two in combinations(range(count), 2):
+        pairs[:, one, two] = pairs[:, two, one] = worth @ _pair_weights(one, two, count)
+    return values, pairs
+
+
+def _value_weights(player: int, count: int) -> Float[np.ndarray, " coalition"]:
+    """How a player's value is mixed from the worth of all coalitions."""
+    coalition = np.arange(2**count)
+    inside = (coalition >> player & 1).astype(bool)
+    others = np.bitwise_count(coalition) - inside
+    weight = np.array([factorial(s) * factorial(count - s - 1) / factorial(count) for s in range(count)])
+    return np.where(inside, weight[others], -weight[others])
+
+
+def _pair_weights(one: int, two: int, count: int) -> Float[np.ndarray, " coalition"]:
+    """How a pair's interaction is mixed from the worth of all coalitions."""
+    coalition = np.arange(2**count)
+    inside = (coalition >> one & 1) + (coalition >> two & 1)
+    others = np.bitwise_count(coalition) - inside
+    weight = np.array(
+        [factorial(s) * factorial(count - s - 2) / factorial(count - 1) for s in range(count - 1)]
+    )
+    return np.where(inside == 1, -weight[others], weight[others])
+
+
+def _worth(
+    model: Explainable, embedded: Batch, names: tuple[str, ...], classes: np.ndarray
+) -> Float[np.ndarray, "subject coalition"]:
+    """A subject at a time: its rows share their values, which the model then adapts once."""
+    found = []
+    for subject, chosen in enumerate(classes):
+        rows = {
+            name: _coalitions(embedded[name].row(subject), bit, len(names)) for bit, name in enumerate(names)
+        }
+        with torch.no_grad():
+            found.append(double(model.logits(rows)[:, int(chosen)]))
+    return np.stack(found)
+
+
+def _coalitions(tokens: Tokens, bit: int, count: int) -> Tokens:
+    """The one subject's tokens once a coalition, masked where the coalition lacks the modality."""
+    inside = (torch.arange(2**count, device=tokens.mask.device) >> bit & 1).bool()
+    rows = tokens.expand(2**count)
+    return rows.with_mask(rows.mask & inside[:, None])

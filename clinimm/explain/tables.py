@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS
+from clinimm.core.attribution import (
+    ATTRIBUTION_COLUMNS,
+    CHECK_COLUMNS,
+    EXPLANATION_SUMMARY_COLUMNS,
+    GROUP_COLUMNS,
+    INTERACTION_COLUMNS,
+    RANDOMISATION_COLUMNS,
+    STANDING_COLUMNS,
+)
 
 #: Columns of ``explain/contributions.parquet``, one row a subject, class and modality present.
 CONTRIBUTION_COLUMNS: dict[str, str] = {
@@ -20,28 +29,39 @@ CONTRIBUTION_COLUMNS: dict[str, str] = {
     "model_digest": "string",
 }
 
+Columns = dict[str, str]
+
 #: Table name -> its columns and the columns that it is sorted by; tokens keep the model's order.
-TABLES: dict[str, tuple[dict[str, str], list[str]]] = {
+TABLES: dict[str, tuple[Columns, list[str]]] = {
     "attributions": (ATTRIBUTION_COLUMNS, ["subject_id", "modality"]),
     "summary": (EXPLANATION_SUMMARY_COLUMNS, ["subject_id"]),
     "contributions": (CONTRIBUTION_COLUMNS, ["subject_id", "modality"]),
+    "interactions": (INTERACTION_COLUMNS, ["subject_id", "modality", "other"]),
+    "checks": (CHECK_COLUMNS, ["subject_id", "check", "modality"]),
+    "standings": (STANDING_COLUMNS, ["subject_id", "modality"]),
 }
+
+#: The same for tables about the release rather than a subject; rows keep their order.
+RELEASE_TABLES: dict[str, Columns] = {"randomisation": RANDOMISATION_COLUMNS, "groups": GROUP_COLUMNS}
 
 
 @dataclass(frozen=True)
 class Explanations:
-    """The three tables of some subjects' explanations."""
+    """The tables of some subjects' explanations."""
 
     attributions: pd.DataFrame
     summary: pd.DataFrame
     contributions: pd.DataFrame
+    interactions: pd.DataFrame
+    checks: pd.DataFrame
+    standings: pd.DataFrame
 
     @classmethod
-    def from_rows(cls, rows: dict[str, list[dict[str, Any]]]) -> Explanations:
-        """Tables from rows in any order."""
+    def from_rows(cls, rows: Mapping[str, list[dict[str, Any]]]) -> Explanations:
+        """Tables from rows in any order; a table without rows is empty."""
         return cls(
             **{
-                name: pd.DataFrame(rows[name], columns=list(columns))
+                name: pd.DataFrame(rows.get(name, []), columns=list(columns))
                 .sort_values(order, kind="stable")
                 .reset_index(drop=True)
                 for name, (columns, order) in TABLES.items()
@@ -50,11 +70,12 @@ class Explanations:
 
     def of(self, subject_id: str) -> Explanations:
         """The rows of one subject."""
+        tables = {name: getattr(self, name) for name in TABLES}
         return Explanations(
-            *(
-                table[table["subject_id"] == subject_id].reset_index(drop=True)
-                for table in (self.attributions, self.summary, self.contributions)
-            )
+            **{
+                name: table[table["subject_id"] == subject_id].reset_index(drop=True)
+                for name, table in tables.items()
+            }
         )
 
     def write(self, folder: Path) -> None:
@@ -64,7 +85,14 @@ class Explanations:
             _write(getattr(self, name), columns, folder / f"{name}.parquet")
 
 
-def _write(table: pd.DataFrame, columns: dict[str, str], path: Path) -> None:
+def write_release(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """Write the release's tables as ``NAME.parquet``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, columns in RELEASE_TABLES.items():
+        _write(tables[name].reindex(columns=list(columns)), columns, folder / f"{name}.parquet")
+
+
+def _write(table: pd.DataFrame, columns: Columns, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,4 +112,4 @@ def _write(table: pd.DataFrame, columns: dict[str, str], path: Path) -> None:
 def _arrow_type(kind: str) -> Any:
     import pyarrow as pa
 
-    return pa.timestamp("us", tz="UTC") if kind.startswith("timestamp") else pa.type_for_alias(kind)
+    return pa.timestamp("us", tz="UTC") if kind.startswith("timestamp") else pa.type_for_alias(kind.lower())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clinimm.config import ModelConfig
+from clinimm.nn.attention import LATENTS, TOKENS, Note, Trace
 from clinimm.nn.blocks import FeedForward, MaskedAttention
 from clinimm.nn.tokens import Tokens
 
@@ -27,11 +28,12 @@ class GatherLayer(nn.Module):
         self.mix = MaskedAttention(width, config.heads, config.dropout)
         self.think = FeedForward(width, config.dropout)
 
-    def forward(self, latents: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, tokens: Tensor, mask: Tensor, trace: Trace | None = None) -> Tensor:
         """(batch, latent, width), (batch, token, width) -> (batch, latent, width)."""
-        latents = latents + self.gather(self.latent_norm(latents), self.token_norm(tokens), mask)
+        gathered, mixing = _notes(trace, (LATENTS, TOKENS), (LATENTS, LATENTS))
+        latents = latents + self.gather(self.latent_norm(latents), self.token_norm(tokens), mask, gathered)
         mixed = self.mix_norm(latents)
-        latents = latents + self.mix(mixed, mixed, mask.new_ones(latents.shape[:2]))
+        latents = latents + self.mix(mixed, mixed, mask.new_ones(latents.shape[:2]), mixing)
         return latents + self.think(latents)
 
 
@@ -44,9 +46,10 @@ class ScatterLayer(nn.Module):
         self.scatter = MaskedAttention(config.width, config.heads, config.dropout)
         self.think = FeedForward(config.width, config.dropout)
 
-    def forward(self, tokens: Tensor, latents: Tensor, every: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, latents: Tensor, every: Tensor, trace: Trace | None = None) -> Tensor:
         """(batch, token, width), (batch, latent, width) -> (batch, token, width)."""
-        tokens = tokens + self.scatter(self.norm(tokens), latents, every)
+        (note,) = _notes(trace, (TOKENS, LATENTS))
+        tokens = tokens + self.scatter(self.norm(tokens), latents, every, note)
         return tokens + self.think(tokens)
 
 
@@ -64,8 +67,13 @@ class MidFusion(nn.Module):
         self.scatters = nn.ModuleList(ScatterLayer(config) for _ in range(config.layers - 1))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, inputs: dict[str, Tokens]) -> Tokens:
-        """Fuse; every value of ``inputs`` has the same width and batch size."""
+    def forward(self, inputs: dict[str, Tokens], trace: Trace | None = None) -> Tokens:
+        """Fuse; every value of ``inputs`` has the same width and batch size.
+
+        Args:
+            inputs: the modalities' tokens; their order is that of ``TOKENS`` in the trace.
+            trace: notes the attention weights, for explanations.
+        """
         parts = list(inputs.values())
         tokens = torch.cat([part.values for part in parts], dim=1)  # (batch, all tokens, width)
         mask = torch.cat([part.mask for part in parts], dim=1)
@@ -73,6 +81,10 @@ class MidFusion(nn.Module):
         every = mask.new_ones(latents.shape[:2])
         for index, gather in enumerate(self.gathers):
             if index:
-                tokens = self.scatters[index - 1](tokens, latents, every)
-            latents = gather(latents, tokens, mask)
+                tokens = self.scatters[index - 1](tokens, latents, every, trace)
+            latents = gather(latents, tokens, mask, trace)
         return Tokens(self.norm(latents), every, tokens.new_zeros(latents.shape[:2]))
+
+
+def _notes(trace: Trace | None, *pairs: tuple[str, str]) -> tuple[Note | None, ...]:
+    return tuple(None if trace is None else trace.noting(reader, read) for reader, read in pairs)

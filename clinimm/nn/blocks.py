@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clinimm.nn.attention import Note
 from clinimm.nn.tokens import Tokens
 
 #: Longest period of the time encoding: ten years, beyond which facts are merely "long ago".
@@ -42,8 +43,9 @@ class MaskedAttention(nn.Module):
         queries: Float[Tensor, "batch query width"],
         tokens: Float[Tensor, "batch token width"],
         mask: Bool[Tensor, "batch token"],
+        note: Note | None = None,
     ) -> Float[Tensor, "batch query width"]:
-        """Each query reads the tokens whose mask is True."""
+        """Each query reads the tokens whose mask is True; ``note`` is handed the weights (``Trace``)."""
         q = self._split(self.query(queries))  # (batch, head, query, width / heads)
         k, v = (self._split(part) for part in self.key_value(tokens).chunk(2, dim=-1))
         # One extra key that holds nothing: attention over an absent modality is then defined.
@@ -51,7 +53,13 @@ class MaskedAttention(nn.Module):
         v = F.pad(v, (0, 0, 1, 0))
         allowed = F.pad(mask, (1, 0), value=True)[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        read = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        if note is None:
+            read = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, dropout_p=dropout)
+        else:
+            score = (q @ k.transpose(2, 3) / math.sqrt(q.shape[3])).masked_fill(~allowed, -math.inf)
+            weights = score.softmax(dim=3)  # (batch, head, query, 1 + token)
+            note(weights)
+            read = F.dropout(weights, dropout) @ v
         return self.out(read.transpose(1, 2).flatten(2))  # (batch, query, width)
 
     def _split(self, x: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch head token part"]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clinimm.core.errors import ModelError
 from clinimm.nn.tokens import Tokens
 
 
@@ -25,12 +26,14 @@ class TokenEncoder(nn.Module):
             rather than all of them a little. Evidence is then looked for in few of them.
         pools: ``forward`` gives tokens of its own making, in whatever number, rather than one for
             each that it was given; so hiding one of them hides none of those.
+        baseline_words: what ``baseline`` gives, for people.
     """
 
     dim: int
     cells: int = 1
     sparse_summary: bool = False
     pools: bool = False
+    baseline_words: str = "the average training token"
 
     def embed(self, raw: Tokens) -> Tokens:
         """Embed each raw token alone: (batch, row, raw) -> (batch, row * cells, embedded)."""
@@ -46,6 +49,8 @@ class TokenEncoder(nn.Module):
         A linear model on it is the modality's first evidence (``nn.evidence.Probe``).
         """
         share = embedded.mask.unsqueeze(-1).to(embedded.values.dtype)
+        if embedded.repeated:  # one subject with ever other tokens hidden
+            return share.squeeze(-1) @ embedded.values[0] / share.sum(1).clamp(min=1)
         return (embedded.values * share).sum(1) / share.sum(1).clamp(min=1)
 
     def baseline(self, embedded: Tokens) -> Tensor:
@@ -54,6 +59,19 @@ class TokenEncoder(nn.Module):
         Zero by default, which is the average token wherever ``embed`` standardises.
         """
         return embedded.values.new_zeros(embedded.values.shape)
+
+    def reading(self, embedded: Tokens) -> Float[Tensor, "batch token embedded"]:
+        """Which embedded tokens each token of ``forward`` stands for; rows of real tokens sum to one.
+
+        Here each stands for the one in its place: what layers of the encoder mix in is left out. An
+        encoder that ``pools`` says which tokens it read.
+
+        Raises:
+            ModelError: the encoder pools and does not say.
+        """
+        if self.pools:
+            raise ModelError(f"{type(self).__name__} pools its tokens and does not say which it read.")
+        return torch.diag_embed(embedded.mask.to(embedded.values.dtype))
 
     def expect(self, classes: int) -> None:
         """Told, before training and before loading, how many logits the task has: here no matter."""

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clinimm.nn.attention import Note, Trace
 from clinimm.nn.blocks import FeedForward, MaskedAttention
 from clinimm.nn.dense import Standardise
 from clinimm.nn.encoder import TokenEncoder
@@ -76,6 +77,7 @@ class BagEncoder(TokenEncoder):
     """
 
     pools = True
+    baseline_words = "the average training tile"
 
     def __init__(self, statistics: dict[str, Any], tokens: int = _BRANCHES, width: int = _WIDTH) -> None:
         super().__init__()
@@ -110,6 +112,10 @@ class AttentionBag(BagEncoder):
         """Tiles (batch, tile, width) and their weights (batch, slide token, tile)."""
         tiles = self.tile(embedded.values)
         return tiles, self.attention(tiles, embedded.mask)
+
+    def reading(self, embedded: Tokens) -> Float[Tensor, "batch token embedded"]:
+        """The attention weights themselves."""
+        return self.attend(embedded)[1]
 
     def forward(self, embedded: Tokens) -> Tokens:
         """(batch, tile, standardised) -> (batch, slide token, width)."""
@@ -202,8 +208,23 @@ class TransformerBag(BagEncoder):
         values, place = self._split(embedded.values)
         return torch.cat([torch.zeros_like(values), place], dim=2)
 
+    def reading(self, embedded: Tokens) -> Float[Tensor, "batch token embedded"]:
+        """Attention rollout (Abnar and Zuidema, ACL 2020): each layer half itself, half what it read."""
+        trace = Trace()
+        self._read(embedded, trace)
+        real = embedded.mask.to(embedded.values.dtype)
+        *layers, read = (one.weights.mean(1)[..., 1:] * real[:, None] for one in trace.attentions)
+        share = torch.diag_embed(real)
+        for weights in layers:
+            share = (share + weights @ share) / 2
+        found = read @ share
+        return found / found.sum(dim=2, keepdim=True).clamp(min=torch.finfo(found.dtype).tiny)
+
     def forward(self, embedded: Tokens) -> Tokens:
         """(batch, tile, standardised [+ 2]) -> (batch, slide token, width)."""
+        return self._read(embedded, None)
+
+    def _read(self, embedded: Tokens, trace: Trace | None) -> Tokens:
         values, place = self._split(embedded.values)
         # A normalisation magnifies what is near zero, so the average tile must not be there: else the
         # model turns within a hair of the baseline, and no path of integration is fine enough.
@@ -211,10 +232,11 @@ class TransformerBag(BagEncoder):
         if self.places:
             tiles = tiles + self._encode(place)
         for layer in self.layers:
-            tiles = layer(tiles, embedded.mask)
+            tiles = layer(tiles, embedded.mask, None if trace is None else trace.noting("tiles", "tiles"))
         queries = self.queries.expand(len(tiles), -1, -1)
         # Added to its query, a slide token is not near zero either.
-        return self._bag(queries + self.read(queries, self.norm(tiles), embedded.mask), embedded)
+        note = None if trace is None else trace.noting("slide", "tiles")
+        return self._bag(queries + self.read(queries, self.norm(tiles), embedded.mask, note), embedded)
 
     def _split(self, values: Tensor) -> tuple[Tensor, Tensor]:
         end = values.shape[2] - self.places
@@ -234,9 +256,9 @@ class _Layer(nn.Module):
         self.attention = MaskedAttention(width, _HEADS, _DROPOUT)
         self.feed = FeedForward(width, _DROPOUT)
 
-    def forward(self, tiles: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tiles: Tensor, mask: Tensor, note: Note | None = None) -> Tensor:
         shown = self.norm(tiles)
-        tiles = tiles + self.attention(shown, shown, mask)
+        tiles = tiles + self.attention(shown, shown, mask, note)
         return tiles + self.feed(tiles)
 
 

@@ -41,6 +41,11 @@ class Tokens:
         """True for the subjects that have at least one token."""
         return self.mask.any(dim=1)
 
+    @property
+    def repeated(self) -> bool:
+        """Whether all rows are the one that ``expand`` was given, so that work on it need be done once."""
+        return len(self) > 1 and self.values.stride(0) == 0 and self.time.stride(0) == 0
+
     def with_values(self, values: Float[Tensor, "batch token other"]) -> Tokens:
         """The same tokens with other values."""
         return replace(self, values=values)
@@ -53,6 +58,14 @@ class Tokens:
         """The same tokens on another device."""
         kind = None if self.kind is None else self.kind.to(device)
         return Tokens(self.values.to(device), self.mask.to(device), self.time.to(device), kind)
+
+    def row(self, subject: int) -> Tokens:
+        """The tokens of one subject of the batch, without the padding at their end."""
+        real = self.mask[subject].nonzero()
+        stop = int(real[-1]) + 1 if len(real) else 1
+        part = (slice(subject, subject + 1), slice(stop))
+        kind = None if self.kind is None else self.kind[part]
+        return Tokens(self.values[part], self.mask[part], self.time[part], kind)
 
     def expand(self, rows: int) -> Tokens:
         """The tokens of one subject as a batch of ``rows`` equal ones."""

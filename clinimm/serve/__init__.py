@@ -1,1 +1,1 @@
-"""The web application and the prediction service; filled by a later issue."""
+"""The web application and the prediction service. `rules.py` says who may do what; `guard.py` is the gate."""

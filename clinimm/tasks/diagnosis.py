@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clinimm.config import ModelConfig
+from clinimm.nn.attention import CLASSES, LATENTS, Trace
 from clinimm.nn.blocks import MaskedAttention
 from clinimm.nn.tokens import Tokens
 
@@ -86,10 +87,11 @@ class DiagnosisHead(nn.Module):
         self.weight = nn.Parameter(torch.zeros(classes, config.width))
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, fused: Tokens) -> Float[Tensor, "batch cls"]:
-        """(batch, latent, width) -> (batch, class)."""
+    def forward(self, fused: Tokens, trace: Trace | None = None) -> Float[Tensor, "batch cls"]:
+        """(batch, latent, width) -> (batch, class); ``trace`` notes the attention weights."""
         queries = self.queries.expand(len(fused), -1, -1)
-        answer = self.norm(queries + self.read(queries, fused.values, fused.mask))
+        note = None if trace is None else trace.noting(CLASSES, LATENTS)
+        answer = self.norm(queries + self.read(queries, fused.values, fused.mask, note))
         return (answer * self.weight).sum(2) + self.bias
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -11,11 +12,14 @@ import torch
 
 from clinimm.config import PipelineConfig
 from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS
-from clinimm.core.errors import DataError
+from clinimm.core.errors import ConfigError, DataError
 from clinimm.core.prediction import PREDICTION_COLUMNS
+from clinimm.explain.randomise import DEEPEST
 from clinimm.explain.stage import REQUESTED, explain_subjects, run
+from clinimm.explain.tables import RELEASE_TABLES, TABLES
 from clinimm.model import FusionModel
 from clinimm.progress import QUIET
+from clinimm.tables import Fit
 from clinimm.workspace import Workspace
 from tests.toy import toy_modalities, toy_modality, toy_spec, toy_table
 
@@ -25,7 +29,7 @@ SUBJECTS = [f"s{place:02d}" for place in range(12)]
 @pytest.fixture(autouse=True)
 def _toy() -> Iterator[None]:
     find = lambda name, plugins=(): toy_modality(name)  # noqa: E731
-    with toy_modalities(), mock.patch("clinimm.explain.stage.get_modality", find):
+    with toy_modalities(), mock.patch("clinimm.explain.subject.get_modality", find):
         yield
 
 
@@ -66,6 +70,8 @@ def workspace(tmp_path: Path) -> Workspace:
         columns=list(PREDICTION_COLUMNS),
     )
     predictions.to_parquet(found.stage("predict") / "predictions.parquet")
+    cohort = {"subject_id": SUBJECTS, "label": 0.0, "sex": ["female", "male"] * 6, "age_years": 50.0}
+    pd.DataFrame(cohort).to_parquet(found.stage("cohort") / "cohort.parquet")
     return found
 
 
@@ -114,7 +120,7 @@ def test_two_runs_write_the_same_bytes(workspace: Workspace) -> None:
     run(workspace, QUIET)
     first = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
     run(workspace, QUIET)
-    assert len(first) == 3
+    assert len(first) == 8
     assert first == {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
@@ -129,3 +135,102 @@ def test_an_explanation_on_request_lies_apart_and_goes_with_the_next_run(workspa
 def test_a_subject_that_was_never_held_out_is_refused(workspace: Workspace) -> None:
     with pytest.raises(DataError, match="no held-out prediction"):
         explain_subjects(workspace, ["nobody"], QUIET)
+
+
+def _with(workspace: Workspace, **explain: object) -> Workspace:
+    config = workspace.config
+    return Workspace(config.model_copy(update={"explain": config.explain.model_copy(update=explain)}))
+
+
+def test_every_table_has_its_columns_and_speaks_of_the_explained(workspace: Workspace) -> None:
+    run(workspace, QUIET)
+    folder = workspace.root / "explain"
+    explained = set(pd.read_parquet(folder / "summary.parquet")["subject_id"])
+    for name, (columns, _) in TABLES.items():
+        table = pd.read_parquet(folder / f"{name}.parquet")
+        assert list(table.columns) == list(columns)
+        assert set(table["subject_id"]) <= explained
+    for name, columns in RELEASE_TABLES.items():
+        assert list(pd.read_parquet(folder / f"{name}.parquet").columns) == list(columns)
+
+
+def test_every_map_has_a_standing_that_its_checks_explain(workspace: Workspace) -> None:
+    notes = run(workspace, QUIET)
+    folder = workspace.root / "explain"
+    standings, checks = (pd.read_parquet(folder / f"{name}.parquet") for name in ("standings", "checks"))
+    maps = pd.read_parquet(folder / "attributions.parquet")[["subject_id", "modality"]].drop_duplicates()
+    assert len(standings) == len(maps) + notes["explained"], "and one for the budget as a whole"
+    assert sum(notes["maps"].values()) == len(standings)
+    for row in standings[standings["state"] == "struck_out"].itertuples():
+        for name in json.loads(row.failed):
+            own = checks.query(
+                "subject_id == @row.subject_id and modality == @row.modality and check == @name"
+            )
+            assert len(own) == 1
+            assert (own["judged"] > 0.05).all() if name == "completeness" else (own["judged"] < 0).all()
+
+
+def test_what_the_page_reads_and_the_checks_table_agree(workspace: Workspace) -> None:
+    found = explain_subjects(workspace, ["s00"], QUIET)
+    row = found.checks.query("check == 'deletion' and modality == 'all'").iloc[0]
+    assert found.summary["deletion_auc"].iloc[0] == row["value"]
+    assert found.summary["deletion_auc_random"].iloc[0] == row["against"]
+    assert row["judged"] == pytest.approx(row["against"] - row["value"])
+
+
+def test_a_failed_randomisation_hides_every_map_of_that_modality(workspace: Workspace, monkeypatch) -> None:
+    row = {"method": "integrated_gradients", "depth": DEEPEST, "tokens": 9, "modality": "a"}
+    stuck = pd.DataFrame([row | {"seed": seed, "correlation": 0.9} for seed in range(3)])
+    folder = workspace.stage("explain")
+    stuck.to_parquet(folder / "randomisation.parquet")
+    found = explain_subjects(workspace, ["s00"], QUIET).standings.set_index("modality")
+    assert found.loc["a", "state"] == "hidden"
+    assert "all weights are random is 0.90" in found.loc["a", "sentence"]
+    assert found.loc["b", "state"] != "hidden"
+
+
+def test_a_pair_of_modalities_has_one_interaction(workspace: Workspace) -> None:
+    found = explain_subjects(workspace, ["s00", "s01"], QUIET).interactions
+    assert found[["subject_id", "modality", "other"]].to_numpy().tolist() == [["s00", "a", "b"]]
+
+
+def test_contributions_of_the_cohort_stand_by_group_and_small_groups_are_silent(workspace: Workspace) -> None:
+    run(workspace, QUIET)
+    groups = pd.read_parquet(workspace.root / "explain" / "groups.parquet")
+    about = groups[groups["about"] == "contribution"].set_index(["attribute", "level", "figure"])
+    assert about.loc[("overall", "overall", "|a|"), "n"] == len(SUBJECTS)
+    assert about.loc[("overall", "overall", "|a|"), "mean"] >= abs(
+        about.loc[("overall", "overall", "a"), "mean"]
+    )
+    assert pd.isna(about.loc[("sex", "female", "a"), "mean"]), "six are fewer than ten"
+    assert set(groups["about"]) == {"contribution", "check"}
+
+
+def test_parts_that_do_not_sum_up_cannot_be_the_runs_own(workspace: Workspace) -> None:
+    with pytest.raises(ConfigError, match="gradient_shap"):
+        run(_with(workspace, method="occlusion"), QUIET)
+
+
+def test_another_method_on_request_is_shown_and_not_written(workspace: Workspace) -> None:
+    found = explain_subjects(workspace, ["s03"], QUIET, "attention_rollout")
+    assert set(found.attributions["method"]) == {"attention_rollout"}
+    assert found.attributions["score"].sum() == pytest.approx(1)
+    assert np.isnan(found.summary["convergence_delta"]).all()
+    assert "completeness" not in set(found.checks["check"])
+    assert not (workspace.root / "explain" / REQUESTED).exists()
+
+
+def test_full_checks_say_whether_the_map_would_be_the_same_again(workspace: Workspace) -> None:
+    with mock.patch("clinimm.explain.stage._edges", return_value=None):
+        found = explain_subjects(_with(workspace, checks="full", method="gradient_shap"), ["s00"], QUIET)
+    assert {"sensitivity", "repeatability"} <= set(found.checks["check"])
+
+
+def test_tokens_of_training_subjects_can_be_the_baseline(workspace: Workspace) -> None:
+    fits = [Fit(0, fold, tuple(SUBJECTS[fold::2]), (), tuple(SUBJECTS[1 - fold :: 2])) for fold in range(2)]
+    cohort = mock.Mock(fits=tuple(fits))
+    with mock.patch("clinimm.explain.stage.load_cohort", return_value=cohort):
+        found = explain_subjects(
+            _with(workspace, baseline="training", method="gradient_shap"), ["s00"], QUIET
+        )
+    assert set(found.attributions["baseline"]) == {"tokens of training subjects, drawn at random"}

@@ -87,6 +87,7 @@ class EventEncoder(TokenEncoder):
     """
 
     sparse_summary = True
+    baseline_words = "a fact of which nothing is known"
 
     def __init__(
         self, vocabulary: int, dim: int, layers: int, heads: int, dropout: float, code_dropout: float

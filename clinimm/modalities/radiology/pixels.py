@@ -85,6 +85,34 @@ def load_pixels(data: Buffer, frames: int = 1) -> Image:
     )
 
 
+def load_frame(data: Buffer, index: int) -> Image:
+    """One frame of a DICOM image, as ``load_pixels`` shows it.
+
+    Args:
+        data: the file's bytes.
+        index: which frame, from 0.
+
+    Raises:
+        InputRejected: as ``load_pixels``.
+        IndexError: the file has no such frame.
+    """
+    header = read_header(data)
+    geometry = read_geometry(header)
+    check_pixels(header, geometry)
+    if not 0 <= index < geometry.frames:
+        raise IndexError(f"frame {index}: the object has {geometry.frames}")
+    flags: list[str] = []
+    values = _displayed(header, geometry, index, flags)[np.newaxis]
+    return Image(
+        values,
+        geometry.spacing_mm,
+        geometry.photometric,
+        (index,),
+        geometry.frames,
+        tuple(sorted(set(flags))),
+    )
+
+
 def pick_frames(total: int, wanted: int) -> tuple[int, ...]:
     """Evenly spread frame numbers, each in the middle of its share.
 

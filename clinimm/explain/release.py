@@ -1,0 +1,148 @@
+"""What holds for a whole release: randomised weights, and contributions and checks by group of people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy.stats import t as student_t
+
+from clinimm.explain.attribute import Explanation, attribute
+from clinimm.explain.checks import Check
+from clinimm.explain.contribution import contributions
+from clinimm.explain.curves import FEWEST_TOKENS
+from clinimm.explain.groups import Statistics, by_group, contribution_figures
+from clinimm.explain.hide import ALL
+from clinimm.explain.randomise import DEEPEST, Likeness, cascade
+from clinimm.explain.subject import Explainer
+from clinimm.model import FusionModel
+
+#: Nodes of the path for maps that are only compared with each other.
+_STEPS = 8
+#: Shuffles of the weights; all but the first look at the deepest randomisation alone.
+_SHUFFLES = 6
+
+
+def randomisation(
+    explainer: Explainer, model: FusionModel, targets: pd.DataFrame
+) -> Iterator[dict[str, Any]]:
+    """Rows of ``randomisation.parquet``: the maps of some subjects as the weights are randomised.
+
+    Args:
+        explainer: how subjects are explained.
+        model: the fit that held all of them out.
+        targets: rows of ``explained_class``, of one class each.
+    """
+    for class_name, rows in targets.groupby("class_name", sort=True):
+        subjects = [str(subject) for subject in rows["subject_id"]]
+        batch, setting = explainer.batch(model, subjects)
+        index = list(model.classes).index(str(class_name))
+
+        def explain(one: Any, batch: Any = batch, index: int = index, setting: Any = setting) -> Explanation:
+            return attribute(one, batch, index, explainer.method, _STEPS, setting)
+
+        common = {
+            "task": str(rows["task"].iloc[0]),
+            "class_name": str(class_name),
+            "method": explainer.method,
+            "model_digest": model.digest,
+        }
+        for one in cascade(model, explain, setting.layout, _SHUFFLES):
+            yield common | _named(one, subjects)
+
+
+def randomisation_checks(table: pd.DataFrame) -> dict[str, list[Check]]:
+    """Modality -> what is surely left of its maps once all weights are random.
+
+    Two maps of a few tokens correlate by chance, and the subjects of one shuffle share its weights. So
+    each shuffle counts once, by its mean over subjects, and the figure is the lower end of the
+    interval of their mean's size. Maps of fewer than four tokens have hardly an order.
+    """
+    deep = table[(table["depth"] == DEEPEST) & (table["tokens"] >= FEWEST_TOKENS)]
+    found = {}
+    for name, rows in deep.groupby("modality", sort=True):
+        shuffles = rows.groupby("seed")["correlation"].mean().dropna().to_numpy(float)
+        if len(shuffles) > 1:
+            found[str(name)] = [Check("randomisation", str(name), surely_left(shuffles))]
+    return found
+
+
+def surely_left(correlations: Float[np.ndarray, " shuffle"], level: float = 0.95) -> float:
+    """Lower end of the one-sided interval (Student) of the size of the mean correlation, at least 0.
+
+    >>> round(surely_left(np.array([0.5, 0.5, 0.5])), 3), surely_left(np.array([0.6, -0.5]))
+    (0.5, 0.0)
+    """
+    error = float(np.std(correlations, ddof=1)) / len(correlations) ** 0.5
+    margin = float(student_t.ppf(level, len(correlations) - 1)) * error
+    return max(0.0, abs(float(np.mean(correlations))) - margin)
+
+
+def cohort_contributions(
+    explainer: Explainer, model: FusionModel, targets: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """Class -> figures of modality contributions of the subjects that this fit held out."""
+    found = {}
+    for class_name, rows in targets.groupby("class_name", sort=True):
+        subjects = [str(one) for one in rows["subject_id"] if _has_tokens(explainer, model, str(one))]
+        if subjects:
+            index = list(model.classes).index(str(class_name))
+            batch = explainer.corpus.batch(subjects, model.statistics)
+            found[str(class_name)] = contribution_figures(contributions(model, batch, index), subjects)
+    return found
+
+
+def group_rows(
+    task: str,
+    about: str,
+    figures: Mapping[str, pd.DataFrame],
+    attributes: pd.DataFrame,
+    statistics: Statistics,
+) -> Iterator[dict[str, Any]]:
+    """Rows of ``groups.parquet``, class by class.
+
+    Args:
+        task: its name.
+        about: ``contribution`` or ``check``.
+        figures: class -> table of figures, index ``subject_id``.
+        attributes: audit attributes, index ``subject_id``.
+        statistics: how intervals are made.
+    """
+    for class_name, table in figures.items():
+        for row in by_group(table, attributes, statistics):
+            yield {"task": task, "class_name": class_name, "about": about, **row}
+
+
+def check_figures(checks: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Class -> what each check of each map came to, index ``subject_id``, columns ``CHECK, MODALITY``."""
+    named = checks.assign(figure=checks["check"] + ", " + checks["modality"])
+    return {
+        str(class_name): rows.pivot(index="subject_id", columns="figure", values="judged")
+        for class_name, rows in named.groupby("class_name", sort=True)
+    }
+
+
+def _has_tokens(explainer: Explainer, model: FusionModel, subject: str) -> bool:
+    return bool(set(explainer.corpus.modalities_of(subject)) & set(model.modalities))
+
+
+def _named(one: Likeness, subjects: Sequence[str]) -> dict[str, Any]:
+    return {
+        "subject_id": subjects[one.subject],
+        "depth": one.depth,
+        "seed": one.seed,
+        "modality": one.modality,
+        "tokens": one.tokens,
+        "correlation": one.correlation,
+        "correlation_of_sizes": one.correlation_of_sizes,
+        "ssim": one.ssim,
+    }
+
+
+def mean_left(table: pd.DataFrame) -> float | None:
+    """Mean correlation of whole budgets after full randomisation; None where it was not measured."""
+    deep = table[(table["depth"] == DEEPEST) & (table["modality"] == ALL)]["correlation"].dropna()
+    return None if deep.empty else float(deep.mean())

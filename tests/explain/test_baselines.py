@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from clinimm.core.errors import ConfigError
+from clinimm.explain.attribute import attribute
+from clinimm.explain.baselines import blur, reference
+from clinimm.explain.layout import Layout
+from clinimm.explain.problem import Setting, pose
+from clinimm.nn.tokens import Tokens
+
+
+def _places(rows: int, columns: int) -> np.ndarray:
+    return np.stack(np.unravel_index(np.arange(rows * columns), (1, rows, columns)), axis=1)
+
+
+def test_blurring_a_large_map_is_scipys_gaussian_away_from_its_border() -> None:
+    picture = np.random.default_rng(0).normal(size=(21, 21))
+    values = torch.from_numpy(picture.reshape(-1, 1))
+    found = blur(values, _places(21, 21), 1.0).reshape(21, 21).numpy()
+    expected = gaussian_filter(picture, 1.0, truncate=12.0)
+    np.testing.assert_allclose(found[6:-6, 6:-6], expected[6:-6, 6:-6], atol=1e-6)
+
+
+def test_blurring_keeps_pictures_apart_and_leaves_padding() -> None:
+    values = torch.tensor([[0.0], [0.0], [9.0], [9.0], [5.0]])
+    place = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1], [-1, -1, -1]])
+    assert blur(values, place).flatten().tolist() == [0.0, 0.0, 9.0, 9.0, 5.0]
+
+
+def test_an_even_picture_says_nothing_against_its_blur(linear) -> None:
+    tokens = Tokens(torch.ones(1, 6, 2), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, 6))
+    setting = Setting(baseline="blurred", layout=Layout({"radiology": _places(2, 3)[None]}))
+    found = attribute(linear, {"radiology": tokens}, 1, steps=4, setting=setting)
+    np.testing.assert_allclose(found.scores["radiology"], 0, atol=1e-5)
+    assert found.baseline == "blurred"
+    assert "blurred" in found.baselines["radiology"]
+
+
+def test_modalities_without_pictures_keep_their_own_baseline(linear, batch_of) -> None:
+    batch = batch_of()
+    setting = Setting(layout=Layout({"radiology": _places(1, 3)[None]}))
+    problem = pose(linear, batch, 1, setting)
+    found = reference(problem, "blurred")
+    assert found.words["ehr"] == "an uninformative token"
+    assert (found.values[problem.names.index("ehr")] == 0).all()
+
+
+def test_a_blur_without_any_picture_is_refused(linear, batch_of) -> None:
+    with pytest.raises(ConfigError, match="pictures"):
+        reference(pose(linear, batch_of(), 1), "blurred")
+
+
+def test_training_tokens_stand_in_real_places_only_and_come_from_the_bank(linear, batch_of) -> None:
+    bank = {name: torch.arange(1.0, 4.0)[:, None].expand(3, len(w)) for name, w in linear.weights.items()}
+    problem = pose(linear, batch_of(), 1, Setting(references=bank))
+    values = reference(problem, "training", np.random.default_rng(0)).values
+    for value, tokens in zip(values, problem.embedded.values(), strict=True):
+        assert set(value[tokens.mask].unique().tolist()) <= {1.0, 2.0, 3.0}
+        assert (value[~tokens.mask] == 0).all()
