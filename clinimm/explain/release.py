@@ -13,7 +13,6 @@ from scipy.stats import t as student_t
 from clinimm.explain.attribute import Explanation, attribute
 from clinimm.explain.checks import Check
 from clinimm.explain.contribution import contributions
-from clinimm.explain.curves import FEWEST_TOKENS
 from clinimm.explain.groups import Statistics, by_group, contribution_figures
 from clinimm.explain.hide import ALL
 from clinimm.explain.randomise import DEEPEST, Likeness, cascade
@@ -24,6 +23,7 @@ from clinimm.model import FusionModel
 _STEPS = 8
 #: Shuffles of the weights; all but the first look at the deepest randomisation alone.
 _SHUFFLES = 6
+_FEWEST_TOKENS = 8
 
 
 def randomisation(
@@ -59,9 +59,10 @@ def randomisation_checks(table: pd.DataFrame) -> dict[str, list[Check]]:
 
     Two maps of a few tokens correlate by chance, and the subjects of one shuffle share its weights. So
     each shuffle counts once, by its mean over subjects, and the figure is the lower end of the
-    interval of their mean's size. Maps of fewer than four tokens have hardly an order.
+    interval of their mean's size. Maps of fewer than eight tokens are left out: six shuffles of
+    four tiles can agree by chance.
     """
-    deep = table[(table["depth"] == DEEPEST) & (table["tokens"] >= FEWEST_TOKENS)]
+    deep = table[(table["depth"] == DEEPEST) & (table["tokens"] >= _FEWEST_TOKENS)]
     found = {}
     for name, rows in deep.groupby("modality", sort=True):
         shuffles = rows.groupby("seed")["correlation"].mean().dropna().to_numpy(float)

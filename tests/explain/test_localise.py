@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.errors import DataError
@@ -60,6 +60,7 @@ boxes = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(boxes)
 def test_boxes_and_the_mask_that_they_paint_agree(found: list[tuple[int, int, int, int]]) -> None:
     mask = np.zeros((40, 40), dtype=bool)
@@ -70,6 +71,7 @@ def test_boxes_and_the_mask_that_they_paint_agree(found: list[tuple[int, int, in
     assert truth_area(truth) == pytest.approx(truth_area(mask))
 
 
+@settings(deadline=None)
 @given(boxes, st.integers(0, 2**32 - 1))
 def test_figures_stay_within_their_bounds(found: list[tuple[int, int, int, int]], seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=16)

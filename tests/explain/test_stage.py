@@ -15,6 +15,7 @@ from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_CO
 from clinimm.core.errors import ConfigError, DataError
 from clinimm.core.prediction import PREDICTION_COLUMNS
 from clinimm.explain.randomise import DEEPEST
+from clinimm.explain.release import randomisation_checks
 from clinimm.explain.stage import REQUESTED, explain_subjects, run
 from clinimm.explain.tables import RELEASE_TABLES, TABLES
 from clinimm.model import FusionModel
@@ -234,3 +235,15 @@ def test_tokens_of_training_subjects_can_be_the_baseline(workspace: Workspace) -
             _with(workspace, baseline="training", method="gradient_shap"), ["s00"], QUIET
         )
     assert set(found.attributions["baseline"]) == {"tokens of training subjects, drawn at random"}
+
+
+def test_maps_of_a_few_tokens_are_not_judged_by_their_chance_agreement() -> None:
+    row = {"method": "m", "depth": DEEPEST, "correlation": -0.6}
+    rows = [
+        row | {"seed": seed, "modality": name, "tokens": count}
+        for seed in range(6)
+        for name, count in (("slide", 4), ("film", 49))
+    ]
+    found = randomisation_checks(pd.DataFrame(rows))
+    assert set(found) == {"film"}
+    assert found["film"][0].value == pytest.approx(0.6)
