@@ -17,6 +17,11 @@ Records = Annotated[
     typer.Option("--records", metavar="DIR", help="Feedback and access log; default lies beside the runs."),
 ]
 
+Key = Annotated[
+    Path | None,
+    typer.Option("--key", metavar="FILE", help="The signer's public key; default is your own."),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add this file's verbs."""
@@ -69,12 +74,15 @@ def feedback_export(
     with_comments: Annotated[
         bool, typer.Option("--with-comments", help="Free text too; it may name people.")
     ] = False,
+    key: Key = None,
 ) -> None:
     """Write what clinicians said as proposed events; nothing reads them until somebody decides to."""
     from clinimm.serve.proposals import export
 
-    count = export(_records(_runs(runs), records), out, run, with_comments)
-    typer.echo(f"proposals: {out} (n = {count}); nothing applies them by itself")
+    found = export(_records(_runs(runs), records), out, run, with_comments, key)
+    for problem in found.problems:
+        typer.echo(problem)
+    typer.echo(f"proposals: {out} (n = {found.count}); nothing applies them by itself")
 
 
 def access_log_verify(
@@ -82,10 +90,7 @@ def access_log_verify(
         "runs"
     ),
     records: Records = None,
-    key: Annotated[
-        Path | None,
-        typer.Option("--key", metavar="FILE", help="The signer's public key; default is your own."),
-    ] = None,
+    key: Key = None,
     head: Annotated[
         str | None,
         typer.Option("--head", metavar="NUMBER:SHA256", help="A head that you wrote down elsewhere."),
@@ -93,7 +98,7 @@ def access_log_verify(
 ) -> None:
     """Check that the access log is whole; exits 1 where it is not."""
     from clinimm.serve.access_check import verify_log
-    from clinimm.serve.access_log import Head
+    from clinimm.serve.chain import Head
 
     kept = None
     if head is not None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clinimm.core.errors import IntegrityError
-from clinimm.core.sign import check
-from clinimm.serve.access_log import GENESIS, HEAD_NAME, LOG_NAME, Head, line_digest, read_head
+from clinimm.core.sign import Signature, check
+from clinimm.serve.chain import GENESIS, HEAD_NAME, LOG_NAME, Head, line_digest, read_head
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class LogState:
 
 
 def verify_log(folder: Path, trusted_key: Path | None = None, kept: Head | None = None) -> LogState:
-    """Check the chain from its first line to the signed head.
+    """Check the chain from its first line to the signed head, while others go on writing.
 
     Args:
         folder: where the log lies.
@@ -50,31 +52,39 @@ def verify_log(folder: Path, trusted_key: Path | None = None, kept: Head | None 
     path = folder / LOG_NAME
     if not path.is_file():
         raise IntegrityError(f"{path}: there is no access log.")
-    signed, content, signature = read_head(folder / HEAD_NAME)
-    check(content, signature, trusted_key)
+    size, (signed, content, signature) = _end(folder)
+    _check_signature(content, signature, trusted_key)
     problems: list[str] = []
-    last, digests = Head(0, GENESIS), {0: GENESIS}
+    last, kept_digest = Head(0, GENESIS), GENESIS if kept is not None and kept.number == 0 else None
     lines = 0
-    for lines, (value, problem) in enumerate(read_lines(path), start=1):
+    for lines, (value, problem) in enumerate(read_lines(path, size), start=1):
         found = problem or _wrong(value, lines, last)
         if found:
             problems.append(f"line {lines}: {found}")
-        last = Head(int(value.get("number") or lines), str(value.get("digest")))
-        digests[last.number] = last.digest
+        last = Head(_number(value) or lines, str(value.get("digest")))
+        if kept is not None and last.number == kept.number:
+            kept_digest = last.digest
     if last != signed:
-        problems.append(_end(last, signed))
-    if kept is not None and digests.get(kept.number) != kept.digest:
+        problems.append(_wrong_end(last, signed))
+    if kept is not None and kept_digest != kept.digest:
         problems.append(f"line {kept.number} is not the line that was written down ({kept.digest[:16]}…).")
     return LogState(lines, last, signature.key_id, tuple(problems))
 
 
-def read_lines(path: Path) -> Iterator[tuple[dict[str, Any], str | None]]:
-    """Every line as a value, with what is wrong with its form."""
+def read_lines(path: Path, size: int | None = None) -> Iterator[tuple[dict[str, Any], str | None]]:
+    """Every line as a value, with what is wrong with its form.
+
+    Args:
+        path: the log.
+        size: how much of it is read, bytes; None reads all that is there now.
+    """
+    left = path.stat().st_size if size is None else size
     with path.open("rb") as stream:
-        for line in stream:
+        while left > 0 and (line := stream.readline(left)):
+            left -= len(line)
             try:
                 value = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = None
             if not isinstance(value, dict):
                 yield {}, "not an entry"
@@ -82,15 +92,38 @@ def read_lines(path: Path) -> Iterator[tuple[dict[str, Any], str | None]]:
                 yield value, None if line.endswith(b"\n") else "the line has no end"
 
 
+def _end(folder: Path) -> tuple[int, tuple[Head, bytes, Signature]]:
+    """How long the log is, and its head, of one moment: no line is being written meanwhile."""
+    with (folder / LOG_NAME).open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        return os.fstat(stream.fileno()).st_size, read_head(folder / HEAD_NAME)
+
+
+def _check_signature(content: bytes, signature: Signature, trusted_key: Path | None) -> None:
+    try:
+        check(content, signature, trusted_key)
+    except IntegrityError as error:
+        raise IntegrityError(f"{HEAD_NAME}: {error}".replace("the manifest", "the log's end")) from error
+
+
 def _wrong(value: dict[str, Any], number: int, last: Head) -> str | None:
-    if line_digest(value) != value.get("digest"):
+    try:
+        digest = line_digest(value)
+    except ValueError:
+        digest = None
+    if digest is None or digest != value.get("digest"):
         return "was changed after it was written"
     if value.get("previous") != last.digest:
         return f"does not follow the line before it (it is numbered {value.get('number')})"
     return None if value.get("number") == number else f"is numbered {value.get('number')}"
 
 
-def _end(last: Head, signed: Head) -> str:
+def _number(value: dict[str, Any]) -> int | None:
+    found = value.get("number")
+    return found if isinstance(found, int) else None
+
+
+def _wrong_end(last: Head, signed: Head) -> str:
     if last.number < signed.number:
         return f"the end was cut off: the last line is {last.number}, line {signed.number} was signed."
     if last.number > signed.number:

@@ -48,10 +48,11 @@ class SecurityHeaders:
         app: what is protected.
         hosts: ``host[:port]`` under which the application may be asked for.
         secure: whether the browser comes by https.
+        behind: whether a proxy speaks https with the browsers; what did not come through it is refused.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], secure: bool) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], secure: bool, behind: bool = False) -> None:
+        self._app, self._hosts, self._scheme = app, hosts, "https" if secure and behind else None
         more = {"Strict-Transport-Security": "max-age=31536000"} if secure else {}
         self._headers = _HEADERS | more
 
@@ -74,6 +75,11 @@ class SecurityHeaders:
             refused = Refused(
                 HTTPStatus.MISDIRECTED_REQUEST, "wrong-host", "This server has another name than you used."
             )
+            await problem(scope, refused)(scope, receive, send_with)
+            return
+        # Only a proxy of ours is believed (uvicorn), so a request past it is still plain here.
+        if self._scheme is not None and scope["scheme"] != self._scheme:
+            refused = Refused(HTTPStatus.FORBIDDEN, "not-encrypted", "Come by https.")
             await problem(scope, refused)(scope, receive, send_with)
             return
         await self._app(scope, receive, send_with)
@@ -118,15 +124,37 @@ def framed(html: str) -> HTMLResponse:
     and the page's script runs in a sandbox, without cookies and without this application.
 
     Raises:
-        ValueError: the page states no policy.
+        ValueError: the page states no policy, or one that lets anything in from elsewhere.
     """
     stated = _META_POLICY.search(html, 0, _HEAD_CHARACTERS)
-    policy = _without_quotes(stated[1]) if stated else None
-    if policy is None or "default-src 'none'" not in policy:
+    policy = _without_quotes(stated[1]) if stated else ""
+    if not is_strict(policy):
         raise ValueError("a page without a strict content security policy is not framed")
     return HTMLResponse(
         html, headers={"Content-Security-Policy": f"{policy}; {_FRAME}", "X-Frame-Options": "SAMEORIGIN"}
     )
+
+
+def is_strict(policy: str) -> bool:
+    """Whether a policy allows nothing but what the page itself holds: no host, and scripts by digest.
+
+    >>> is_strict("default-src 'none'; script-src 'sha256-x'; img-src data:")
+    True
+    >>> is_strict("default-src 'none'; script-src 'unsafe-inline'")
+    False
+    """
+    parts = [part.split() for part in policy.split(";") if part.strip()]
+    if ["default-src", "'none'"] not in parts or len({part[0] for part in parts}) < len(parts):
+        return False
+    return all(_may_allow(part[0], source) for part in parts for source in part[1:])
+
+
+def _may_allow(directive: str, source: str) -> bool:
+    if source == "'none'" or source.startswith(("'sha256-", "'sha384-", "'sha512-")):
+        return True
+    if directive.startswith("style-src") and source == "'unsafe-inline'":
+        return True
+    return directive in ("img-src", "font-src") and source in ("data:", "blob:")
 
 
 def _without_quotes(policy: str) -> str:

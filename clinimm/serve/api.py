@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,12 +16,15 @@ from clinimm.serve.access_check import LogState
 from clinimm.serve.answers import json_response
 from clinimm.serve.catalogue import ServedRun
 from clinimm.serve.decisions import Impression, Verdict, give_impression, give_verdict
+from clinimm.serve.described import body_of, describe
+from clinimm.serve.errors import Refused, bad_request
 from clinimm.serve.identity import Role
-from clinimm.serve.office import office_of, session_of
-from clinimm.serve.patient_pages import asked, enter_list
+from clinimm.serve.office import office_of, served_of, session_of
+from clinimm.serve.patient_pages import asked, listed
 from clinimm.serve.review_pages import heard, log_state
-from clinimm.serve.worklist import Question, worklist
+from clinimm.serve.worklist import Question
 
+_Sent = TypeVar("_Sent", Impression, Verdict)
 router = APIRouter(prefix="/api", tags=["clinimm"])
 _PATIENT = "/runs/{run}/patients/{subject}"
 
@@ -54,7 +57,7 @@ class PredictionOut(BaseModel):
     run: str
     subject_id: str
     index_time: datetime = Field(description="Only what was on record by then was used, UTC.")
-    class_name: str
+    class_name: str | None = Field(description="The answer; null where it must not be seen yet.")
     probability: float | None = Field(description="Calibrated; null where it must not be seen yet.")
     modalities_present: list[str]
     model_digest: str = Field(description="SHA-256 of the model that answered.")
@@ -119,7 +122,7 @@ def question_parameters() -> list[dict[str, Any]]:
 @router.get("/openapi.json", include_in_schema=False)
 def description(request: Request) -> Response:
     """The description of this interface (OpenAPI 3.1)."""
-    return json_response(request.app.openapi())
+    return json_response(describe(request.app, office_of(request).cookie))
 
 
 @router.get("/session")
@@ -144,16 +147,13 @@ def runs(request: Request) -> list[RunOut]:
 @router.get("/runs/{run}")
 def one_run(request: Request, run: str) -> RunOut:
     """One run."""
-    return _run_out(office_of(request).catalogue.run(run))
+    return _run_out(served_of(request))
 
 
 @router.get("/runs/{run}/predictions", openapi_extra={"parameters": question_parameters()})
 def predictions(request: Request, run: str) -> PredictionsOut:
     """A page of the answers; the query is the worklist's (search, least, most, site, since, ...)."""
-    office, session = office_of(request), session_of(request)
-    served = office.catalogue.run(run)
-    found = worklist(served, asked(request), office.feedback.rows(run), office.hidden(session.user, served))
-    enter_list(request, served, found)
+    served, found = served_of(request), listed(request, asked(request))
     rows = [_prediction_out(served, str(row["subject_id"]), row["probability"]) for row in found.rows]
     return PredictionsOut(predictions=rows, found=found.found, page=found.page, pages=found.pages)
 
@@ -161,34 +161,35 @@ def predictions(request: Request, run: str) -> PredictionsOut:
 @router.get(_PATIENT + "/prediction")
 def prediction(request: Request, run: str, subject: str) -> PredictionOut:
     """The answer for one patient."""
-    served = office_of(request).catalogue.run(run)
+    served = served_of(request)
     return _prediction_out(served, subject, float(served.answer(subject)["probability"]))
 
 
 @router.get(_PATIENT + "/explanation")
 def explanation(request: Request, run: str, subject: str) -> ExplanationOut:
     """What moved the answer, as it was explained."""
-    office = office_of(request)
-    return ExplanationOut(**office.explainer.read(office.catalogue.run(run), subject))
+    office, served = office_of(request), served_of(request)
+    found = ExplanationOut(**office.explainer.read(served, subject))
+    office.catalogue.confirm(served)
+    return found
 
 
 @router.post(_PATIENT + "/explanation", status_code=HTTPStatus.CREATED)
 def explain(request: Request, run: str, subject: str) -> ExplanationOut:
     """Explain an answer now; takes seconds, one at a time."""
-    office = office_of(request)
-    return ExplanationOut(**office.explainer.explain(office.catalogue.run(run), subject))
+    return ExplanationOut(**office_of(request).explainer.explain(served_of(request), subject))
 
 
-@router.post(_PATIENT + "/impression", status_code=HTTPStatus.CREATED)
-def impression(request: Request, run: str, subject: str, given: Impression) -> FeedbackOut:
+@router.post(_PATIENT + "/impression", status_code=HTTPStatus.CREATED, openapi_extra=body_of(Impression))
+def impression(request: Request, run: str, subject: str) -> FeedbackOut:
     """Record what a clinician thinks before seeing the answer."""
-    return FeedbackOut(**vars(give_impression(request, run, subject, given)))
+    return FeedbackOut(**vars(give_impression(request, subject, _sent(request, Impression))))
 
 
-@router.post(_PATIENT + "/feedback", status_code=HTTPStatus.CREATED)
-def verdict(request: Request, run: str, subject: str, given: Verdict) -> FeedbackOut:
+@router.post(_PATIENT + "/feedback", status_code=HTTPStatus.CREATED, openapi_extra=body_of(Verdict))
+def verdict(request: Request, run: str, subject: str) -> FeedbackOut:
     """Agree or object."""
-    return FeedbackOut(**vars(give_verdict(request, run, subject, given)))
+    return FeedbackOut(**vars(give_verdict(request, subject, _sent(request, Verdict))))
 
 
 @router.get("/feedback")
@@ -205,6 +206,20 @@ def access_log_state(request: Request) -> LogOut:
         head = f"{state.head.number}:{state.head.digest}"
         return LogOut(whole=state.whole, lines=state.lines, head=head, problems=list(state.problems))
     return LogOut(whole=False, lines=0, head=None, problems=[state])
+
+
+def _sent(request: Request, model: type[_Sent]) -> _Sent:
+    """What a program sent, read here and not before the gate; a mistake is named and no value repeated."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-json", "JSON was expected.")
+    try:
+        return model.model_validate_json(request.state.body)
+    except ValidationError as error:
+        names = {".".join(str(part) for part in item["loc"]) for item in error.errors()} - {""}
+        known = sorted(name for name in names if name in model.model_fields)
+        raise bad_request(
+            "invalid", f"What was sent does not fit: {', '.join(known) or 'see /api/openapi.json'}."
+        ) from error
 
 
 def _run_out(run: ServedRun) -> RunOut:
@@ -226,7 +241,8 @@ def _prediction_out(run: ServedRun, subject: str, probability: float | None) -> 
         run=run.name,
         subject_id=subject,
         index_time=answer["index_time"].to_pydatetime(),
-        class_name=str(answer["class_name"]),
+        # Of several classes, the likeliest one is the answer too.
+        class_name=None if probability is None else str(answer["class_name"]),
         probability=probability,
         modalities_present=split_key(str(answer["modalities_present"])),
         model_digest=str(answer["model_digest"]),

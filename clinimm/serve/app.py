@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -32,9 +32,11 @@ from clinimm.serve.limits import BodyLimit, RateLimit
 from clinimm.serve.office import Office, records_folder
 from clinimm.serve.oidc import HttpWeb, Provider, Web
 from clinimm.serve.pictures import Pictures
+from clinimm.serve.records import EXPLANATIONS
 from clinimm.serve.render import render
 from clinimm.serve.sessions import Sessions
 from clinimm.serve.settings import ServeSettings, client_secret, is_loopback
+from clinimm.serve.vouchers import Vouchers
 
 _log = logging.getLogger("clinimm.serve")
 
@@ -55,7 +57,7 @@ def open_office(
         IntegrityError: the access log that lies there is not whole at its end.
         LogUnavailable: the access log cannot be written.
     """
-    if settings.oidc is None and not is_loopback(settings.host.rpartition(":")[0].strip("[]") or None):
+    if settings.oidc is None and not is_loopback(urlsplit(settings.public_url).hostname):
         raise ConfigError(f"public_url {settings.public_url}: without sign-in it must be this machine.")
     catalogue = Catalogue(folder, settings)
     place, limits = records_folder(records, catalogue), settings.limits
@@ -69,7 +71,7 @@ def open_office(
         feedback=FeedbackTable(place),
         sessions=Sessions(60 * limits.session_idle_minutes, 3600 * limits.session_hours),
         pictures=Pictures(),
-        explainer=Explainer(),
+        explainer=Explainer(Vouchers(place / EXPLANATIONS, settings.signing_key)),
         provider=provider,
         entry_key=None if provider else secrets.token_urlsafe(24),
         paces={
@@ -100,7 +102,12 @@ def create_app(office: Office) -> FastAPI:
         lifespan=lifespan,
         dependencies=[Depends(guard)],
         middleware=[
-            Middleware(SecurityHeaders, hosts=_hosts(office.settings), secure=office.settings.secure),
+            Middleware(
+                SecurityHeaders,
+                hosts=_hosts(office.settings),
+                secure=office.settings.secure,
+                behind=bool(office.settings.proxies),
+            ),
             Middleware(BodyLimit, largest=1024 * limits.body_kib, seconds=limits.body_seconds),
             Middleware(DefectsInWords),
         ],
@@ -123,10 +130,10 @@ def entry_link(office: Office) -> str:
 
 def _hosts(settings: ServeSettings) -> frozenset[str]:
     """The names under which the application may be asked for."""
-    name, _, port = settings.host.rpartition(":")
+    _, _, port = settings.host.rpartition(":")
     if settings.oidc is None and port.isdigit():
         return frozenset(f"{one}:{port}" for one in ("127.0.0.1", "localhost", "[::1]")) | {settings.host}
-    return frozenset({settings.host.lower()}) | ({name.lower()} if not name else frozenset())
+    return frozenset({settings.host})
 
 
 def _answer(request: Request, refused: Refused) -> Response:

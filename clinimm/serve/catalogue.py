@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from clinimm.core.errors import CliniMMError, ConfigError, IntegrityError
-from clinimm.core.record import RunRecord, digest_file
+from clinimm.core.record import RECORD_NAME, RunRecord, digest_file, digest_tree
 from clinimm.explain.select import explained_class
 from clinimm.register.gate import PASSED
 from clinimm.register.manifest import MANIFEST_NAME, Manifest, verify_manifest
@@ -26,15 +26,18 @@ from clinimm.workspace import Workspace
 
 #: (stage, files) that pages show and the manifest covers only through the stage's record.
 _SHOWN = (
-    ("ingest", "events.parquet"),
-    ("cohort", "spec.json"),
-    ("cohort", "flow.json"),
-    ("encode", "refusals.parquet"),
+    ("ingest", "*.parquet"),
+    ("cohort", "*.json"),
+    ("encode", "*.parquet"),
+    ("encode", "*.json"),
+    ("evaluate", "figures/*.svg"),
     ("explain", "*.parquet"),
 )
 
 #: Where those and the signed files lie; a change among them makes a run be verified again.
-_WATCHED = ("*.yaml", "*/*.json", "*/*.parquet", "train/model/*")
+_WATCHED = ("*.yaml", "*/*.json", "*/*.parquet", "train/model/*", "evaluate/figures/*")
+#: What an explanation on request is computed from, beside the signed files.
+_COMPUTED_FROM = ("encode", "train")
 
 
 class ServedRun:
@@ -55,6 +58,31 @@ class ServedRun:
         """One row a held-out subject: the answer that its page is about, indexed by the subject."""
         return explained_class(self.facts.predictions).set_index("subject_id", drop=False)
 
+    @cached_property
+    def sites(self) -> dict[str, str]:
+        """Subject -> its site, where one is known."""
+        known = self.facts.cohort.set_index("subject_id")["site_id"].dropna()
+        return {str(subject): str(site) for subject, site in known.items()}
+
+    def subjects(self, sites: frozenset[str] | None = None) -> frozenset[str]:
+        """The subjects that have an answer; of some sites, those that are known to be there."""
+        everybody = frozenset(self.answers["subject_id"].astype(str))
+        if sites is None:
+            return everybody
+        return frozenset(subject for subject in everybody if self.sites.get(subject) in sites)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the answer may be: one class for yes or no, else several."""
+        return tuple(str(name) for name in self.facts.task["classes"])
+
+    def probability(self, subject_id: str, class_name: str) -> float:
+        """What the model says of one class, in the fit that the subject's page is about."""
+        table = self.facts.predictions
+        rows = table[(table["subject_id"] == subject_id) & (table["class_name"] == class_name)]
+        rows = rows[(rows["split"] == "held_out") & (rows["repeat"] == self.answer(subject_id)["repeat"])]
+        return float(rows["probability"].iloc[0])
+
     def answer(self, subject_id: str) -> Mapping[str, Any]:
         """The answer for a subject.
 
@@ -71,7 +99,7 @@ class ServedRun:
         return not self.facts.audit or self.facts.audit.get("exit_status") != PASSED
 
 
-_State = tuple[tuple[str, int, int, int], ...]
+_State = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -128,6 +156,18 @@ class Catalogue:
             raise Refused(HTTPStatus.CONFLICT, "run-not-served", f"This run is not served: {known.reason}")
         return known.run
 
+    def confirm(self, run: ServedRun) -> None:
+        """A page was made from this run's files: none of them changed meanwhile.
+
+        Raises:
+            Refused: the run was replaced; what was read may be of two runs.
+        """
+        known = self._known.get(run.name)
+        if known is None or known.run is not run or _state(run.workspace.root) != known.state:
+            raise Refused(
+                HTTPStatus.CONFLICT, "run-changed", "This run was changed meanwhile. Load the page again.", 5
+            )
+
     def _all(self) -> dict[str, _Known]:
         return {name: self._look(name, folder) for name, folder in self._folders().items()}
 
@@ -152,6 +192,10 @@ class Catalogue:
 
     def _verified(self, folder: Path) -> ServedRun:
         manifest = verify_manifest(folder, folder / "register" / MANIFEST_NAME, self._settings.trusted_key)
+        if load_run(folder).staining is not None:
+            raise ConfigError(
+                "it makes stained tiles and no answers about patients; `clinimm report` writes its pages."
+            )
         for needed in ("predict/predictions.parquet", "train/model/config.json", "audit/audit.json"):
             if needed not in manifest.files:
                 raise IntegrityError(f"its signed manifest does not cover {needed}.")
@@ -173,10 +217,29 @@ def _check_outputs(folder: Path) -> None:
         wrong += [
             f"{stage}/{path.name}"
             for path in sorted((folder / stage).glob(pattern))
-            if known.get(path.name) != digest_file(path)
+            if path.name != RECORD_NAME
+            and not path.name.startswith(".")
+            and known.get(str(path.relative_to(folder / stage))) != digest_file(path)
         ]
     if wrong:
         raise IntegrityError(f"not as its stages wrote it: {', '.join(wrong)}.")
+
+
+def check_computed_from(run: ServedRun) -> None:
+    """The fits and tokens that an explanation is computed from are those that the run's records name.
+
+    They are large and no page shows them, so they are read when they are used.
+
+    Raises:
+        IntegrityError: one is not as its stage wrote it.
+    """
+    root = run.workspace.root
+    for stage in _COMPUTED_FROM:
+        record = RunRecord.read(root / stage)
+        known = record.outputs if record is not None else {}
+        there = {name: digest for name, digest in digest_tree(root / stage).items() if name in known}
+        if wrong := sorted(name for name, digest in known.items() if there.get(name) != digest):
+            raise IntegrityError(f"not as its stage wrote it: {stage}/{wrong[0]}.")
 
 
 def _state(folder: Path) -> _State:
@@ -188,7 +251,9 @@ def _state(folder: Path) -> _State:
                 continue
             status = path.stat()
             if stat.S_ISREG(status.st_mode):
-                found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
+                # The time of change (ctime) can be set by nobody; the time of writing can.
+                times = (status.st_mtime_ns, status.st_ctime_ns)
+                found.append((str(path), status.st_size, *times, status.st_ino))
     return tuple(found)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from http import HTTPStatus
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from starlette.requests import Request
 
-from clinimm.serve.errors import Refused
+from clinimm.serve.catalogue import ServedRun
+from clinimm.serve.errors import Refused, bad_request
 from clinimm.serve.feedback import LONGEST_COMMENT, REASONS, Feedback, Kind, now
-from clinimm.serve.office import office_of, session_of
+from clinimm.serve.office import office_of, served_of, session_of
 
 _KEPT_CONTROLS = "\n\t"
 
@@ -31,7 +33,10 @@ class _Said(BaseModel):
 class Impression(_Said):
     """What a clinician thinks before seeing the answer."""
 
-    estimate: float = Field(ge=0, le=1, description="Own probability of the outcome.")
+    estimate: float = Field(ge=0, le=1, description="Own probability of the outcome, or of `class_name`.")
+    class_name: str | None = Field(
+        None, description="Which outcome is meant; needed where the run knows several."
+    )
 
 
 class Verdict(_Said):
@@ -49,55 +54,52 @@ class Verdict(_Said):
         return self
 
 
-def give_impression(request: Request, run: str, subject: str, given: Impression) -> Feedback:
+def give_impression(request: Request, subject: str, given: Impression) -> Feedback:
     """Keep an impression.
 
     Raises:
-        Refused: the answers are not hidden here, so nothing would tell that it came first; or this
-            person has given one already for this answer.
+        Refused: the answers are not hidden here, so nothing would tell that it came first; it does
+            not say of which outcome; or this person has given one already for this answer.
     """
     if not office_of(request).settings.impression_first:
         raise Refused(
             HTTPStatus.CONFLICT, "no-impressions", "Answers are not hidden here, so no impression is first."
         )
-    user = session_of(request).user.identifier
-    answer = office_of(request).catalogue.run(run).answer(subject)
-    for row in office_of(request).feedback.rows(run, subject):
-        if (row.kind, row.user, row.model_digest) == ("impression", user, answer["model_digest"]):
-            raise Refused(
-                HTTPStatus.CONFLICT, "impression-given", "You have recorded your first impression already."
-            )
-    return _keep(request, run, subject, "impression", given.comment, None, given.estimate)
+    return _keep(request, subject, "impression", given, about=_meant(served_of(request), given.class_name))
 
 
-def give_verdict(request: Request, run: str, subject: str, given: Verdict) -> Feedback:
+def give_verdict(request: Request, subject: str, given: Verdict) -> Feedback:
     """Keep a verdict; a later one does not remove an earlier one."""
-    return _keep(request, run, subject, given.verdict, given.comment, given.reason, None)
+    about = str(served_of(request).answer(subject)["class_name"])
+    return _keep(request, subject, given.verdict, given, about)
 
 
-def _keep(
-    request: Request,
-    run: str,
-    subject: str,
-    kind: Kind,
-    comment: str,
-    reason: str | None,
-    estimate: float | None,
-) -> Feedback:
-    office, user = office_of(request), session_of(request).user
-    answer = office.catalogue.run(run).answer(subject)
+def _meant(run: ServedRun, class_name: str | None) -> str:
+    """The outcome that an impression is about: the likeliest one would tell the model's answer."""
+    classes = run.classes
+    if len(classes) == 1 and class_name in (None, *classes):
+        return classes[0]
+    if class_name is None or class_name not in classes:
+        raise bad_request("which-outcome", f"Say which outcome you mean: {', '.join(classes)[:500]}.")
+    return class_name
+
+
+def _keep(request: Request, subject: str, kind: Kind, given: Impression | Verdict, about: str) -> Feedback:
+    office, user, served = office_of(request), session_of(request).user, served_of(request)
+    reason = given.reason if isinstance(given, Verdict) else None
+    run = served.name
     row = Feedback(
         kind=kind,
         run=run,
         subject_id=subject,
-        class_name=str(answer["class_name"]),
-        model_digest=str(answer["model_digest"]),
-        probability=float(answer["probability"]),
+        class_name=about,
+        model_digest=str(served.answer(subject)["model_digest"]),
+        probability=served.probability(subject, about),
         user=user.identifier,
         fhir_user=user.fhir_user,
         reason=reason,
-        comment=comment,
-        estimate=estimate,
+        comment=given.comment,
+        estimate=given.estimate if isinstance(given, Impression) else None,
         time=now(),
     )
 
@@ -111,5 +113,17 @@ def _keep(
             detail={"reason": reason, "row": digest},
         )
 
-    office.feedback.add(row, enter)
+    try:
+        office.feedback.add(row, enter)
+    except sqlite3.IntegrityError as error:  # of everything that one person can say, this alone is unique
+        raise Refused(
+            HTTPStatus.CONFLICT, "impression-given", "You have recorded your first impression already."
+        ) from error
+    except sqlite3.Error as error:
+        raise Refused(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "feedback-unavailable",
+            "This cannot be kept now. Try again, or tell whoever runs this server.",
+            5,
+        ) from error
     return row

@@ -1,7 +1,8 @@
 """What clinicians think: impressions and verdicts, in a table to which rows are only ever added.
 
-The database refuses to change or remove a row (triggers), and each row's digest stands in the access
-log, so a row that was changed by other means can be told.
+The database refuses to change or remove a row (triggers) and keeps one impression a person and answer.
+Each row's digest stands in the access log, so a row that was changed, added or removed by other means
+can be told (``feedback_check.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clinimm.core.record import digest_bytes
-from clinimm.serve.access_log import canonical
+from clinimm.core.sign import canonical
 
 TABLE_NAME = "feedback.sqlite"
 #: Why a clinician may object; the code is kept, the words are shown.
@@ -48,6 +49,8 @@ CREATE TABLE IF NOT EXISTS feedback (
   digest TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS feedback_subject ON feedback (run, subject_id);
+CREATE UNIQUE INDEX IF NOT EXISTS feedback_first_is_once
+  ON feedback (run, subject_id, user, model_digest) WHERE kind = 'impression';
 CREATE TRIGGER IF NOT EXISTS feedback_is_never_changed BEFORE UPDATE ON feedback
   BEGIN SELECT RAISE(ABORT, 'feedback is never changed'); END;
 CREATE TRIGGER IF NOT EXISTS feedback_is_never_removed BEFORE DELETE ON feedback
@@ -110,7 +113,11 @@ class FeedbackTable:
         self.path.chmod(0o600)
 
     def add(self, row: Feedback, record: Callable[[str], object]) -> None:
-        """Add a row, if ``record`` can write its digest into the log; else nothing is stored."""
+        """Add a row, if ``record`` can write its digest into the log; else nothing is stored.
+
+        Raises:
+            sqlite3.IntegrityError: this person gave an impression of this answer before.
+        """
         values = {**asdict(row), "digest": row.digest}
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
@@ -127,11 +134,18 @@ class FeedbackTable:
         with self._open() as database:
             return [Feedback(**dict(row)) for row in database.execute(query, wanted)]
 
-    def altered(self) -> list[int]:
-        """Numbers of the rows that are not as they were written."""
+    def digests(self) -> dict[int, tuple[str, str]]:
+        """Number of a row -> the digest of what it says, and the one that was written with it."""
         with self._open() as database:
             found = [dict(row) for row in database.execute("SELECT * FROM feedback ORDER BY number")]
-        return [row["number"] for row in found if _digest_of(row) != row["digest"]]
+        return {int(row["number"]): (_digest_of(row), str(row["digest"])) for row in found}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody adds a row while the block runs; everybody may read."""
+        with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

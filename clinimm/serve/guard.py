@@ -18,7 +18,7 @@ from starlette.routing import Route
 from clinimm.serve.answers import wants_json
 from clinimm.serve.errors import Refused
 from clinimm.serve.impressions import impression_needed
-from clinimm.serve.office import Office, office_of
+from clinimm.serve.office import Office, office_of, served_of
 from clinimm.serve.rules import RULES, Rule
 from clinimm.serve.sessions import Session
 
@@ -41,19 +41,21 @@ async def guard(request: Request) -> None:
     """
     from starlette.concurrency import run_in_threadpool
 
-    request.state.form = await _form(request)
-    await run_in_threadpool(_check, request)
-
-
-def _check(request: Request) -> None:
     office, rule = office_of(request), rule_of(request)
     session = office.sessions.find(request.cookies.get(office.cookie))
-    request.state.session = session
+    request.state.session, request.state.run = session, None
     office.paces[rule.pace].take(_client(request, session))
     if rule.public:
         return
     if session is None:
         raise SignInNeeded()
+    # Nothing that a stranger sends is read.
+    request.state.body = await request.body()
+    request.state.form = _form(request)
+    await run_in_threadpool(_check, request, rule, session, office)
+
+
+def _check(request: Request, rule: Rule, session: Session, office: Office) -> None:
     try:
         _check_person(request, rule, session, office)
     except Refused as error:
@@ -83,9 +85,11 @@ def _check_person(request: Request, rule: Rule, session: Session, office: Office
         _check_origin(request, session, office)
     run, subject = request.path_params.get("run"), request.path_params.get("subject")
     if run is not None:
-        served = office.catalogue.run(run)
+        served = request.state.run = office.catalogue.run(run)
         if subject is not None:
             served.answer(subject)
+            if subject not in served.subjects(session.user.sites):
+                raise Refused(HTTPStatus.FORBIDDEN, "another-site", "This patient is of a site of others.")
             if rule.reveals and subject in office.hidden(session.user, served):
                 raise impression_needed()
     if rule.granted:
@@ -126,7 +130,7 @@ def _enter(
     run, subject = path.get("run"), path.get("subject")
     digest = None
     if outcome == "done" and run is not None and subject is not None:
-        digest = str(office.catalogue.run(run).answer(subject)["model_digest"])
+        digest = str(served_of(request).answer(subject)["model_digest"])
     office.record(
         session.user,
         rule.action or f"{request.method} {getattr(request.scope['route'], 'path', '')}",
@@ -148,13 +152,13 @@ def _client(request: Request, session: Session | None) -> str:
     return request.client.host if request.client else "unknown"
 
 
-async def _form(request: Request) -> dict[str, str]:
+def _form(request: Request) -> dict[str, str]:
     """The fields of a form; of a JSON body nothing."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if request.method in _SAFE_METHODS or wants_json(request.scope):
         return {}
     try:
-        text = (await request.body()).decode("utf-8")
+        text = request.state.body.decode("utf-8")
         if text and kind != "application/x-www-form-urlencoded":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-a-form", "A form was expected.")
         return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), max_num_fields=50))

@@ -36,6 +36,7 @@ class User:
         name: what people call the person; for display alone.
         fhir_user: the person's resource in the FHIR server, or None.
         roles: what the person may do; empty is nothing.
+        sites: whose patients the person may see; None is everybody's.
     """
 
     issuer: str
@@ -43,6 +44,7 @@ class User:
     name: str
     fhir_user: str | None
     roles: frozenset[Role]
+    sites: frozenset[str] | None = None
 
     @property
     def identifier(self) -> str:
@@ -59,17 +61,22 @@ LOCAL_USER = User("local", "this-machine", "You, on this machine", None, frozens
 
 
 def user_from_claims(
-    claims: Mapping[str, Any], role_claim: str, known: Mapping[str, Role], needs_fhir_user: bool = False
+    claims: Mapping[str, Any],
+    role_claim: str,
+    known: Mapping[str, Role],
+    needs_fhir_user: bool = False,
+    site_claim: str | None = None,
 ) -> User:
     """The person behind the claims of a validated ID token.
 
-    A person whose ``fhirUser`` is a patient or a relative gets no role, whatever the groups say, and
-    so does one without ``fhirUser`` where it is needed.
+    A person whose ``fhirUser`` is a patient, a relative or nothing that is understood gets no role,
+    whatever the groups say, and so does one without ``fhirUser`` where it is needed.
     """
-    reference = fhir_user(claims.get("fhirUser"))
+    stated = claims.get("fhirUser") or None
+    reference = fhir_user(stated)
     values = _values(claims, role_claim)
     roles = frozenset(known[value] for value in values if value in known)
-    if (reference is None and needs_fhir_user) or (reference is not None and not is_staff(reference)):
+    if needs_fhir_user if stated is None else reference is None or not is_staff(reference):
         roles = frozenset()
     shown = claims.get("name") or claims.get("preferred_username") or claims["sub"]
     return User(
@@ -78,6 +85,7 @@ def user_from_claims(
         name=str(shown)[:_LONGEST_NAME],
         fhir_user=reference,
         roles=roles,
+        sites=None if site_claim is None else frozenset(_values(claims, site_claim)),
     )
 
 

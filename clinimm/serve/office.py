@@ -51,8 +51,12 @@ class Office:
 
     @property
     def cookie(self) -> str:
-        """Name of the session's cookie; the prefix makes browsers insist on https and this host."""
-        return "__Host-clinimm" if self.settings.secure else "clinimm"
+        """Name of the session's cookie; the prefix makes browsers insist on https and this host.
+
+        Without https it is this machine, whose ports share their cookies: the name tells them apart.
+        """
+        port = self.settings.host.rpartition(":")[2]
+        return "__Host-clinimm" if self.settings.secure else f"clinimm-{port if port.isdigit() else 80}"
 
     def hidden(self, user: User, run: ServedRun) -> frozenset[str]:
         """The subjects whose answer somebody must not see yet."""
@@ -60,17 +64,21 @@ class Office:
         return hidden_subjects(user, run, rows, self.settings.impression_first)
 
     def said(self, user: User, run: str | None = None) -> list[Feedback]:
-        """The feedback that somebody may read: nothing about an answer that is hidden from them."""
+        """The feedback that somebody may read.
+
+        Nothing about an answer that is hidden from them, and, of somebody who sees the patients of
+        some sites only, about no others; an auditor reads what was said about everybody.
+        """
         rows = self.feedback.rows(run)
-        if not self.settings.impression_first or not user.has(Role.CLINICIAN):
+        everywhere = user.sites is None or user.has(Role.AUDITOR)
+        if everywhere and not (self.settings.impression_first and user.has(Role.CLINICIAN)):
             return rows
-        hidden = {
+        open_to = {
             (served.name, subject)
             for served in self.catalogue.runs()
-            for subject in self.hidden(user, served)
+            for subject in served.subjects(None if everywhere else user.sites) - self.hidden(user, served)
         }
-        known = {served.name for served in self.catalogue.runs()}
-        return [row for row in rows if row.run in known and (row.run, row.subject_id) not in hidden]
+        return [row for row in rows if (row.run, row.subject_id) in open_to]
 
     def record(self, user: User | None, action: str, **more: object) -> None:
         """Enter something in the log.
@@ -111,6 +119,18 @@ def session_of(request: Request) -> Session:
     if session is None:
         raise RuntimeError("a page that needs a person was reached without one")
     return session
+
+
+def served_of(request: Request) -> ServedRun:
+    """The run that is asked about: the very one that the guard looked at and the log names.
+
+    Raises:
+        RuntimeError: the address names no run, which is a defect.
+    """
+    found: ServedRun | None = request.state.run
+    if found is None:
+        raise RuntimeError("a page of a run was reached without one")
+    return found
 
 
 def records_folder(given: Path | None, catalogue: Catalogue) -> Path:

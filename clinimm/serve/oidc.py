@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from http import HTTPStatus
@@ -55,12 +56,19 @@ class HttpWeb:
         import httpx2
 
         try:
-            with httpx2.Client(timeout=_TIMEOUT_S, follow_redirects=False) as client:
-                answer = client.request(method, url, **more)
-            value = answer.json() if len(answer.content) <= _LARGEST_ANSWER else None
-        except (httpx2.HTTPError, ValueError) as error:
-            raise _provider_trouble("does not answer") from error
-        if answer.status_code != HTTPStatus.OK or not isinstance(value, dict):
+            with (
+                httpx2.Client(timeout=_TIMEOUT_S, follow_redirects=False) as client,
+                client.stream(method, url, **more) as answer,
+            ):
+                content = b""
+                for part in answer.iter_bytes():
+                    content += part
+                    if len(content) > _LARGEST_ANSWER:
+                        raise ValueError("too long")
+            value = json.loads(content) if answer.status_code == HTTPStatus.OK else None
+        except (httpx2.HTTPError, ValueError, RecursionError) as error:
+            raise _provider_trouble("does not answer as it should") from error
+        if not isinstance(value, dict):
             raise _provider_trouble(f"answered with status {answer.status_code}")
         return value
 
@@ -105,7 +113,7 @@ class Provider:
             "code_challenge_method": "S256",
         }
         endpoint = str(self._metadata["authorization_endpoint"])
-        return endpoint + ("&" if urlsplit(endpoint).query else "?") + urlencode(asked)
+        return endpoint + _joint(endpoint) + urlencode(asked)
 
     def user(self, answer: Mapping[str, str], pending: Pending) -> User:
         """The person behind the provider's answer, whose ``state`` was checked already.
@@ -118,15 +126,32 @@ class Provider:
             raise Refused(
                 HTTPStatus.FORBIDDEN, "sign-in-declined", "The sign-in was declined by your provider."
             )
-        if answer.get("iss", self.settings.issuer) != self.settings.issuer:  # RFC 9207
+        promised = self._metadata.get("authorization_response_iss_parameter_supported") is True
+        if answer.get("iss", None if promised else self.settings.issuer) != self.settings.issuer:  # RFC 9207
             raise _invalid("it came from another issuer")
         tokens = self._exchange(answer["code"], pending)
         claims = self._claims(str(tokens.get("id_token") or ""), pending.nonce)
-        if self.settings.role_claim.partition(".")[0] not in claims or "fhirUser" not in claims:
+        settings = self.settings
+        wanted = [settings.role_claim.partition(".")[0], "fhirUser"]
+        wanted += [settings.site_claim.partition(".")[0]] if settings.site_claim else []
+        if any(name not in claims for name in wanted):
             claims = {**self._more(claims, tokens.get("access_token")), **claims}
         return user_from_claims(
-            claims, self.settings.role_claim, self.settings.roles, self.settings.require_fhir_user
+            claims, settings.role_claim, settings.roles, settings.require_fhir_user, settings.site_claim
         )
+
+    def way_out(self) -> str | None:
+        """Where somebody ends the session at the provider too (OIDC RP-Initiated Logout 1.0).
+
+        Without it the next press on *Sign in* needs no password, which matters on a shared desk.
+        """
+        try:
+            endpoint = self._metadata.get("end_session_endpoint")
+        except Refused:
+            return None
+        if not isinstance(endpoint, str) or not _safe(endpoint):
+            return None
+        return endpoint + _joint(endpoint) + urlencode({"client_id": self.settings.client_id})
 
     def _exchange(self, code: str, pending: Pending) -> dict[str, Any]:
         form = {
@@ -202,6 +227,10 @@ def _safe(url: object) -> bool:
         return False
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+
+
+def _joint(url: str) -> str:
+    return "&" if urlsplit(url).query else "?"
 
 
 def _provider_trouble(what: str) -> Refused:

@@ -12,15 +12,14 @@ from starlette.responses import RedirectResponse, Response
 
 from clinimm.core.errors import CliniMMError
 from clinimm.report.patient_report import patient_page
-from clinimm.report.subject import is_explained
 from clinimm.serve.answers import framed, page_response
 from clinimm.serve.catalogue import ServedRun
 from clinimm.serve.decisions import Impression, Verdict, give_impression, give_verdict
-from clinimm.serve.errors import bad_request
+from clinimm.serve.errors import Refused, bad_request
 from clinimm.serve.feedback import LONGEST_COMMENT, REASONS, Feedback
-from clinimm.serve.office import office_of, session_of
-from clinimm.serve.pictures import Study, visible_events
+from clinimm.serve.office import office_of, served_of, session_of
 from clinimm.serve.render import render
+from clinimm.serve.study import Study, visible_events
 from clinimm.serve.worklist import Question, Worklist, refusals_of, worklist
 
 router = APIRouter(include_in_schema=False)
@@ -37,11 +36,8 @@ def home(request: Request) -> Response:
 @router.get("/runs/{run}")
 def patients(request: Request, run: str) -> Response:
     """The worklist of a run."""
-    office, session = office_of(request), session_of(request)
-    served = office.catalogue.run(run)
-    question = asked(request)
-    found = worklist(served, question, office.feedback.rows(run), office.hidden(session.user, served))
-    enter_list(request, served, found)
+    served, question = served_of(request), asked(request)
+    found = listed(request, question)
     return page_response(
         render(
             request,
@@ -58,19 +54,20 @@ def patients(request: Request, run: str) -> Response:
 @router.get("/runs/{run}/patients/{subject}")
 def patient(request: Request, run: str, subject: str) -> Response:
     """One patient: the report in a frame where it may be seen, pictures, and what people said."""
-    office, session = office_of(request), session_of(request)
-    served = office.catalogue.run(run)
+    office, session, served = office_of(request), session_of(request), served_of(request)
     said = office.feedback.rows(run, subject)
     hidden = subject in office.hidden(session.user, served)
+    study, trouble = study_of(request, served, subject)
     return page_response(
         render(
             request,
             "patient_frame.html",
             run=served,
             answer=served.answer(subject),
-            study=study_of(request, served, subject),
+            study=study,
+            trouble=trouble,
             hidden=hidden,
-            explained=not hidden and is_explained(served.workspace, subject),
+            standing=None if hidden else office.explainer.standing(served, subject),
             said=[] if hidden else said,
             own=_own_impression(said, session.user.identifier, served.answer(subject)),
             reasons=REASONS,
@@ -83,29 +80,33 @@ def patient(request: Request, run: str, subject: str) -> Response:
 @router.get("/runs/{run}/patients/{subject}/record")
 def record(request: Request, run: str, subject: str) -> Response:
     """The record and the notes as they stood at the index time, without any answer."""
-    served = office_of(request).catalogue.run(run)
+    served = served_of(request)
     answer = served.answer(subject)
     events = visible_events(served, subject, answer["index_time"])
     facts = events[events["uri"].isna() & (events["modality"] != "notes")].sort_values("time")
     notes = events[events["modality"] == "notes"].sort_values("time")
-    return page_response(
-        render(
-            request,
-            "record.html",
-            run=served,
-            answer=answer,
-            notes=_rows(notes),
-            facts=_rows(facts.tail(_LONGEST_RECORD)),
-            left_out=max(0, len(facts) - _LONGEST_RECORD),
-        )
+    page = render(
+        request,
+        "record.html",
+        run=served,
+        answer=answer,
+        notes=_rows(notes),
+        facts=_rows(facts.tail(_LONGEST_RECORD)),
+        left_out=max(0, len(facts) - _LONGEST_RECORD),
     )
+    office_of(request).catalogue.confirm(served)
+    return page_response(page)
 
 
 @router.get("/runs/{run}/patients/{subject}/report")
 def report(request: Request, run: str, subject: str) -> Response:
     """The self-contained report, written now from the tables that were signed."""
-    served = office_of(request).catalogue.run(run)
-    return framed(patient_page(served.facts, subject, beside_card=False))
+    office, served = office_of(request), served_of(request)
+    office.explainer.require_own(served, subject)
+    page = framed(patient_page(served.facts, subject, beside_card=False))
+    office.explainer.require_own(served, subject)  # nor was one put there while it was read
+    office.catalogue.confirm(served)
+    return page
 
 
 @router.post("/runs/{run}/patients/{subject}/impression")
@@ -114,11 +115,15 @@ def impression(request: Request, run: str, subject: str) -> Response:
     form = request.state.form
     try:
         given = Impression.model_validate(
-            {"estimate": _share(form.get("estimate")), "comment": form.get("comment", "")}
+            {
+                "estimate": _share(form.get("estimate")),
+                "class_name": form.get("class_name") or None,
+                "comment": form.get("comment", ""),
+            }
         )
     except ValidationError as error:
         raise bad_request("not-an-impression", "Give a probability from 0 to 100.") from error
-    give_impression(request, run, subject, given)
+    give_impression(request, subject, given)
     return RedirectResponse(f"/runs/{run}/patients/{subject}", HTTPStatus.SEE_OTHER)
 
 
@@ -139,15 +144,14 @@ def feedback(request: Request, run: str, subject: str) -> Response:
             "not-a-verdict",
             f"Agree, or object with one of the reasons; comments have at most {LONGEST_COMMENT:,} signs.",
         ) from error
-    give_verdict(request, run, subject, given)
+    give_verdict(request, subject, given)
     return RedirectResponse(f"/runs/{run}/patients/{subject}#said", HTTPStatus.SEE_OTHER)
 
 
 @router.post("/runs/{run}/patients/{subject}/explanation")
 def explanation(request: Request, run: str, subject: str) -> Response:
     """Explain an answer that the run did not explain."""
-    office = office_of(request)
-    office.explainer.explain(office.catalogue.run(run), subject)
+    office_of(request).explainer.explain(served_of(request), subject)
     return RedirectResponse(f"/runs/{run}/patients/{subject}", HTTPStatus.SEE_OTHER)
 
 
@@ -158,6 +162,9 @@ def asked(request: Request) -> Question:
         Refused: it is no question, or a part stands twice.
     """
     pairs = request.query_params.multi_items()
+    if len(dict(pairs)) < len(pairs):
+        twice = sorted({name for name, _ in pairs if len(request.query_params.getlist(name)) > 1})
+        raise bad_request("not-a-question", f"This stands twice: {', '.join(twice)[:200]}.")
     try:
         question = Question.model_validate(dict(pairs))
     except ValidationError as error:
@@ -168,21 +175,23 @@ def asked(request: Request) -> Question:
     return question
 
 
-def enter_list(request: Request, run: ServedRun, found: Worklist) -> None:
-    """Who was listed stands in the log, patient by patient."""
-    session = session_of(request)
-    listed = [str(row["subject_id"]) for row in found.rows]
-    office_of(request).record(
-        session.user, "view-worklist", run=run.name, detail={"page": found.page, "subjects": listed}
-    )
+def listed(request: Request, question: Question) -> Worklist:
+    """The page of the list that was asked for; who is on it stands in the log, patient by patient."""
+    office, user, run = office_of(request), session_of(request).user, served_of(request)
+    found = worklist(run, question, office.feedback.rows(run.name), office.hidden(user, run), user.sites)
+    subjects = [str(row["subject_id"]) for row in found.rows]
+    office.record(user, "view-worklist", run=run.name, detail={"page": found.page, "subjects": subjects})
+    return found
 
 
-def study_of(request: Request, run: ServedRun, subject: str) -> Study:
-    """A patient's pictures; none where the files cannot be opened on this machine."""
+def study_of(request: Request, run: ServedRun, subject: str) -> tuple[Study, str | None]:
+    """A patient's pictures, or why they cannot be opened here: none is not the same as unknown."""
     try:
-        return office_of(request).pictures.study(run, subject)
+        return office_of(request).pictures.study(run, subject), None
+    except Refused as error:
+        return Study((), ()), error.reason
     except (CliniMMError, OSError):
-        return Study((), ())
+        return Study((), ()), "The files of this patient cannot be opened here."
 
 
 def _own_impression(said: list[Feedback], user: str, answer: Any) -> Feedback | None:

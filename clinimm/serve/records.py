@@ -4,3 +4,5 @@ from __future__ import annotations
 
 #: Folder beside the runs.
 RECORDS = "serve-records"
+#: In it: what this server vouches for of the explanations that were made on request.
+EXPLANATIONS = "explanations"

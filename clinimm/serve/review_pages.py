@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,7 +16,8 @@ from clinimm.serve.access_check import LogState, read_lines, verify_log
 from clinimm.serve.answers import framed, page_response
 from clinimm.serve.errors import not_found
 from clinimm.serve.feedback import REASONS, Feedback
-from clinimm.serve.office import Office, office_of, session_of
+from clinimm.serve.feedback_check import check_feedback
+from clinimm.serve.office import Office, office_of, served_of, session_of
 from clinimm.serve.render import render
 
 router = APIRouter(include_in_schema=False)
@@ -25,28 +27,32 @@ _LINES = 200
 @router.get("/runs/{run}/model-card")
 def card(request: Request, run: str) -> Response:
     """The model card, in a frame."""
-    return _document(request, run, "Model card", "model-card")
+    return _document(request, "Model card", "model-card")
 
 
 @router.get("/runs/{run}/model-card/page")
 def card_page(request: Request, run: str) -> Response:
     """The model card itself."""
-    return framed(model_card(office_of(request).catalogue.run(run).facts))
+    page = framed(model_card(served_of(request).facts))
+    office_of(request).catalogue.confirm(served_of(request))
+    return page
 
 
 @router.get("/runs/{run}/audit")
 def audit(request: Request, run: str) -> Response:
     """The audit, in a frame."""
-    return _document(request, run, "Audit", "audit")
+    return _document(request, "Audit", "audit")
 
 
 @router.get("/runs/{run}/audit/page")
 def audit_itself(request: Request, run: str) -> Response:
     """The audit itself, written from the file that was signed."""
-    content = office_of(request).catalogue.run(run).facts.audit
+    content = served_of(request).facts.audit
     if content is None:
         raise not_found("audit")
-    return framed(audit_page(content))
+    page = framed(audit_page(content))
+    office_of(request).catalogue.confirm(served_of(request))
+    return page
 
 
 @router.get("/feedback")
@@ -61,7 +67,7 @@ def feedback(request: Request) -> Response:
             rows=rows[:_LINES],
             total=len(rows),
             reasons=REASONS,
-            altered=office.feedback.altered(),
+            problems=check_feedback(office.feedback.path.parent).problems,
         )
     )
 
@@ -70,16 +76,21 @@ def feedback(request: Request) -> Response:
 def access_log(request: Request, search: str = "") -> Response:
     """Who saw and decided what, newest first, and whether the log is whole."""
     office = office_of(request)
-    lines = [value for value, _ in read_lines(office.log.path)][::-1]
     wanted = search[:80].strip().casefold()
-    found = [line for line in lines if not wanted or wanted in _words(line)]
+    newest: deque[dict[str, Any]] = deque(maxlen=_LINES)  # a log of years fits no memory
+    total = found = 0
+    for line, _ in read_lines(office.log.path):
+        total += 1
+        if not wanted or wanted in _words(line):
+            newest.append(line)
+            found += 1
     return page_response(
         render(
             request,
             "access_log.html",
-            lines=found[:_LINES],
-            found=len(found),
-            total=len(lines),
+            lines=list(newest)[::-1],
+            found=found,
+            total=total,
             search=search[:80],
             state=log_state(office),
         )
@@ -91,7 +102,7 @@ def heard(request: Request, run: str | None = None) -> list[Feedback]:
     office, user = office_of(request), session_of(request).user
     rows = office.said(user, run)
     subjects = sorted({f"{row.run}/{row.subject_id}" for row in rows})
-    office.record(user, "view-feedback", run=run, detail={"subjects": subjects})
+    office.record(user, "view-feedback", run=None if run is None else run[:80], detail={"subjects": subjects})
     return rows
 
 
@@ -109,8 +120,8 @@ def _words(line: dict[str, Any]) -> str:
     return " ".join(str(line.get(name) or "") for name in names).casefold()
 
 
-def _document(request: Request, run: str, title: str, place: str) -> Response:
-    served = office_of(request).catalogue.run(run)
+def _document(request: Request, title: str, place: str) -> Response:
+    served = served_of(request)
     return page_response(
         render(request, "document.html", run=served, title=title, address=f"/runs/{served.name}/{place}/page")
     )

@@ -22,6 +22,11 @@ def choose_settings(settings: ServeSettings | None, single_user: bool, host: str
         require_loopback(host)
         if found.oidc is not None:
             raise ConfigError("--single-user: the settings file sets up a sign-in; leave one of the two out.")
+        if found.proxies or found.tls:
+            raise ConfigError(
+                "--single-user: without sign-in the application is for this machine alone; leave `proxies` "
+                "and `tls` out of the settings file."
+            )
         name = f"[{host}]" if ":" in host else host
         return found.model_copy(update={"public_url": f"http://{name}:{port}"})
     if found.oidc is None:

@@ -38,6 +38,11 @@ class OidcSettings(_Frozen):
         description="Value of the claim -> role. A value that is not named gives no role."
     )
     require_fhir_user: bool = Field(False, description="Refuse people without a `fhirUser`.")
+    site_claim: str | None = Field(
+        None,
+        description="Claim that holds the sites whose patients somebody may see, as the cohort names them; "
+        "null is every patient of a run.",
+    )
     algorithms: tuple[Literal["RS256", "PS256", "ES256", "EdDSA"], ...] = Field(
         ("RS256", "PS256", "ES256"), min_length=1, description="Signatures of ID tokens that are accepted."
     )
@@ -121,13 +126,14 @@ class ServeSettings(_Frozen):
 
     @property
     def origin(self) -> str:
-        """``https://host[:port]``, as a browser sends it (RFC 6454)."""
-        return self.public_url.rstrip("/")
+        """``https://host[:port]``, as a browser sends it: small letters, no usual port (RFC 6454)."""
+        return f"{urlsplit(self.public_url).scheme}://{self.host}"
 
     @property
     def host(self) -> str:
         """``host[:port]``, as the ``Host`` header must say."""
-        return urlsplit(self.public_url).netloc
+        parts = urlsplit(self.public_url.lower())
+        return parts.netloc.removesuffix({"https": ":443", "http": ":80"}[parts.scheme])
 
 
 def load_settings(path: Path) -> ServeSettings:

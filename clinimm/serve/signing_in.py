@@ -74,7 +74,7 @@ def signed_in(request: Request) -> Response:
             "no-role",
             "You are known, but nobody gave you a role here. Ask whoever runs this server.",
         )
-    answer = _entered(office, user, pending.target)
+    answer = _entered(request, office, user, pending.target)
     answer.delete_cookie(_pending_cookie(office), secure=office.settings.secure, httponly=True)
     return answer
 
@@ -86,7 +86,8 @@ def sign_out(request: Request) -> Response:
     session_of(request)
     office.sessions.close(request.cookies.get(office.cookie))
     request.state.session = None
-    answer = page_response(render(request, "signed_out.html"))
+    way_out = office.provider.way_out() if office.provider else None
+    answer = page_response(render(request, "signed_out.html", way_out=way_out))
     answer.delete_cookie(office.cookie, secure=office.settings.secure, httponly=True)
     return answer
 
@@ -101,12 +102,16 @@ def _single_user(request: Request, office: Office, key: str) -> Response:
             "wrong-key",
             "Open the link that `clinimm serve` printed: it holds the key to this application.",
         )
-    return _entered(office, LOCAL_USER, "/")
+    return _entered(request, office, LOCAL_USER, "/")
 
 
-def _entered(office: Office, user: User, target: str) -> Response:
-    """A session for a person who proved who they are, entered in the log before it exists."""
+def _entered(request: Request, office: Office, user: User, target: str) -> Response:
+    """A session for a person who proved who they are, entered in the log before it exists.
+
+    Its name is new, and whatever session this browser had before ends.
+    """
     office.record(user, "sign-in")
+    office.sessions.close(request.cookies.get(office.cookie))
     name, _ = office.sessions.open(user)
     answer = RedirectResponse(target, HTTPStatus.SEE_OTHER)
     answer.set_cookie(

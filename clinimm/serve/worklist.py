@@ -67,7 +67,11 @@ class Worklist:
 
 
 def worklist(
-    run: ServedRun, question: Question, feedback: Iterable[Feedback], hidden: frozenset[str] = frozenset()
+    run: ServedRun,
+    question: Question,
+    feedback: Iterable[Feedback],
+    hidden: frozenset[str] = frozenset(),
+    sites: frozenset[str] | None = None,
 ) -> Worklist:
     """The rows that fit.
 
@@ -76,24 +80,30 @@ def worklist(
         question: what somebody looks for.
         feedback: the rows of the run's feedback.
         hidden: subjects whose answer this person must not see yet.
+        sites: whose patients this person may see; None is everybody's.
     """
     table = patients(run, feedback)
-    everything, sites = len(table), tuple(sorted(set(table["site"]) - {""}))
+    table = table[table["subject_id"].isin(run.subjects(sites))]
+    everything, known_sites = len(table), tuple(sorted(set(table["site"]) - {""}))
     concealed = table["subject_id"].isin(hidden)
-    # Before any filter and order: a hidden number fits no range and stands last, so neither tells it.
-    table = table.assign(probability=table["probability"].mask(concealed))
+    # Before any filter and order: a hidden number fits no range and stands last, so neither tells it;
+    # nor does the likeliest class, or whether somebody else objected.
+    table = table.assign(
+        probability=table["probability"].mask(concealed),
+        class_name=table["class_name"].mask(concealed, ""),
+        state=table["state"].mask(concealed, "open"),
+    )
     table = _sorted(table[_fits(table, question)], question)
     pages = max(1, -(-len(table) // PAGE_ROWS))
     page = min(question.page, pages)
     shown = table.iloc[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
     rows = tuple(_row(row) for row in shown.to_dict("records"))
-    return Worklist(rows, len(table), everything, page, pages, sites)
+    return Worklist(rows, len(table), everything, page, pages, known_sites)
 
 
 def patients(run: ServedRun, feedback: Iterable[Feedback]) -> pd.DataFrame:
     """Every patient who has an answer, with site, refusals and the state of the feedback."""
     table = run.answers.reset_index(drop=True)
-    sites = run.facts.cohort.set_index("subject_id")["site_id"].dropna().astype(str).to_dict()
     states, refused = feedback_states(feedback), refusals_of(run)
     subjects = table["subject_id"].astype(str)
     return pd.DataFrame(
@@ -104,7 +114,7 @@ def patients(run: ServedRun, feedback: Iterable[Feedback]) -> pd.DataFrame:
             "probability": table["probability"].astype(float),
             "model_digest": table["model_digest"].astype(str),
             "modalities": table["modalities_present"].astype(str),
-            "site": [sites.get(subject, "") for subject in subjects],
+            "site": [run.sites.get(subject, "") for subject in subjects],
             "refusals": [refused.get(subject, 0) for subject in subjects],
             "state": [states.get(subject, "open") for subject in subjects],
         }
@@ -142,7 +152,8 @@ def refusals_of(run: ServedRun) -> dict[str, int]:
 def _fits(table: pd.DataFrame, question: Question) -> pd.Series:
     keep = pd.Series(True, index=table.index)
     if question.search:
-        keep &= table["subject_id"].str.contains(question.search.strip().upper(), regex=False)
+        wanted = question.search.strip().casefold()
+        keep &= table["subject_id"].str.casefold().str.contains(wanted, regex=False)
     if question.least is not None:
         keep &= table["probability"] >= question.least
     if question.most is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,21 @@ def person(*roles: Role, subject: str = "p1") -> User:
     return User("https://id.example", subject, f"Dr {subject}", f"Practitioner/{subject}", frozenset(roles))
 
 
-def sign_in(client: TestClient, office: Office, *roles: Role, subject: str = "p1") -> dict[str, str]:
+def sign_again(hospital: Hospital) -> None:
+    """After a test changed a run on purpose: its stages' records and its signature as if it had been so."""
+    _record_outputs(hospital.run)
+    write_manifest(hospital.workspace, str(RunFacts(hospital.workspace).model_digest), None)
+
+
+def sign_in(
+    client: TestClient,
+    office: Office,
+    *roles: Role,
+    subject: str = "p1",
+    sites: frozenset[str] | None = None,
+) -> dict[str, str]:
     """Open a session as the provider would; gives the headers that a write needs."""
-    name, session = office.sessions.open(person(*roles, subject=subject))
+    name, session = office.sessions.open(replace(person(*roles, subject=subject), sites=sites))
     client.cookies.set(office.cookie, name)
     return {"X-CSRF-Token": session.csrf, "Origin": office.settings.origin}
 

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clinimm.core.errors import IntegrityError
+from clinimm.core.sign import canonical
 from clinimm.serve.access_check import verify_log
-from clinimm.serve.access_log import HEAD_NAME, LOG_NAME, AccessLog, Entry, Head
+from clinimm.serve.access_log import AccessLog, Entry
+from clinimm.serve.chain import HEAD_NAME, LOG_NAME, Head, line_digest
 from clinimm.serve.errors import LogUnavailable
 
 
@@ -52,7 +54,6 @@ def _change(rows: list[bytes]) -> list[bytes]:
 
 def _rehash(rows: list[bytes]) -> list[bytes]:
     """A liar who knows the format: changes a line and repairs its own digest."""
-    from clinimm.serve.access_log import canonical, line_digest
 
     body = json.loads(rows[1]) | {"subject": "S9"}
     return [rows[0], canonical(body | {"digest": line_digest(body)}) + b"\n", *rows[2:]]
@@ -94,7 +95,6 @@ def test_no_bit_can_be_turned_unseen(tmp_path: Path, place: int, bit: int) -> No
 
 
 def test_lines_that_were_forged_after_the_end_are_found_and_refused(tmp_path: Path) -> None:
-    from clinimm.serve.access_log import canonical, line_digest
 
     log = written(tmp_path, 2)
     last = json.loads(lines(tmp_path)[-1])
@@ -157,7 +157,7 @@ def test_a_line_whose_head_was_not_written_before_a_crash_is_signed_at_the_next_
     (tmp_path / HEAD_NAME).write_bytes(old)
     assert not verify_log(tmp_path).whole
     AccessLog(tmp_path)
-    assert verify_log(tmp_path).whole and verify_log(tmp_path).lines == 3
+    assert verify_log(tmp_path).whole and verify_log(tmp_path).lines == 4
 
 
 def test_long_lines_are_found_again(tmp_path: Path) -> None:
@@ -211,3 +211,135 @@ def test_others_cannot_read_the_log(tmp_path: Path) -> None:
     written(tmp_path / "records", 1)
     assert (tmp_path / "records" / LOG_NAME).stat().st_mode & 0o077 == 0
     assert (tmp_path / "records").stat().st_mode & 0o077 == 0
+
+
+def unsign(folder: Path, head: Head) -> None:
+    """What somebody can do who may write the files and has no key."""
+    path = folder / HEAD_NAME
+    value = json.loads(path.read_text())
+    value["head"] |= {"number": head.number, "digest": head.digest}
+    path.write_text(json.dumps(value))
+
+
+def test_the_server_does_not_sign_a_log_that_was_cut_off_with_its_head(tmp_path: Path) -> None:
+    """Otherwise its next line would make the cut look whole."""
+    log = written(tmp_path, 5)
+    rows = lines(tmp_path)
+    put(tmp_path, rows[:3])
+    unsign(tmp_path, Head(3, json.loads(rows[2])["digest"]))
+    with pytest.raises(LogUnavailable):
+        log.append(Entry("view-report"))
+    with pytest.raises(IntegrityError, match="not signed by this server's key"):
+        AccessLog(tmp_path)
+    assert len(lines(tmp_path)) == 3
+
+
+def test_a_log_that_was_set_back_while_the_server_runs_closes_it(tmp_path: Path) -> None:
+    """With an older head, which this server did sign."""
+    log = written(tmp_path, 2)
+    old = {name: (tmp_path / name).read_bytes() for name in (LOG_NAME, HEAD_NAME)}
+    log.append(Entry("view-report", subject="S9"))
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(LogUnavailable):
+        log.append(Entry("view-report"))
+
+
+def test_a_log_of_another_key_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "log", 2)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
+    with pytest.raises(IntegrityError, match="not signed by this server's key"):
+        AccessLog(tmp_path / "log")
+
+
+def test_a_line_that_is_written_during_the_check_is_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clinimm.serve import access_check
+
+    log, real = written(tmp_path, 3), access_check.read_lines
+
+    def slow(path: Path, size: int | None = None):  # type: ignore[no-untyped-def]
+        log.append(Entry("view-report"))
+        return real(path, size)
+
+    monkeypatch.setattr(access_check, "read_lines", slow)
+    state = verify_log(tmp_path)
+    assert state.whole and state.lines == 3
+
+
+def test_a_line_that_is_half_written_is_waited_for(tmp_path: Path) -> None:
+    import fcntl
+    import threading
+
+    log = written(tmp_path, 2)
+    found: list[bool] = []
+    with log.path.open("r+b") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        reader = threading.Thread(target=lambda: found.append(verify_log(tmp_path).whole))
+        reader.start()
+        reader.join(0.3)
+        assert found == []
+    reader.join(20)
+    assert found == [True]
+
+
+@pytest.mark.parametrize("fails", ["write", "sign"])
+def test_after_a_full_disk_the_log_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Half a line left there would spoil the next one for good."""
+    log = written(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        if fails == "sign":
+            patch.setattr(AccessLog, "_sign", lambda *given: (_ for _ in ()).throw(OSError(28, "full")))
+        else:
+            real = AccessLog._take_back
+
+            def half(self: AccessLog, stream, size: int, before: Head) -> None:  # type: ignore[no-untyped-def]
+                real(self, stream, size, before)
+                stream.write(b'{"half')  # nor could it be taken back
+
+            patch.setattr(AccessLog, "_take_back", half)
+            patch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(LogUnavailable):
+            log.append(Entry("view-report", subject="S8"))
+    log.append(Entry("view-report", subject="S9"))
+    state = verify_log(tmp_path)
+    assert state.whole and json.loads(lines(tmp_path)[-1])["subject"] == "S9"
+    assert not any(b'"S8"' in line for line in lines(tmp_path))
+
+
+def test_a_line_that_nobody_signed_is_told_of(tmp_path: Path) -> None:
+    written(tmp_path, 1)
+    old = (tmp_path / HEAD_NAME).read_bytes()
+    AccessLog(tmp_path).append(Entry("view-report", subject="S7"))
+    (tmp_path / HEAD_NAME).write_bytes(old)
+    AccessLog(tmp_path)
+    last = json.loads(lines(tmp_path)[-1])
+    assert (last["action"], last["detail"]["number"]) == ("recover-unsigned-line", 2)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"number": "x", "digest": [], "previous": {}}\n',
+        b'{"number": 3, "name": "\\ud800", "digest": "d"}\n',
+        b"[" * 200_000 + b"\n",
+        b"\xff\xfe\n",
+    ],
+    ids=["types", "surrogate", "deep", "bytes"],
+)
+def test_a_hostile_line_is_named_and_stops_nothing(tmp_path: Path, line: bytes) -> None:
+    written(tmp_path, 3)
+    rows = lines(tmp_path)
+    put(tmp_path, [*rows[:2], line])
+    assert any(problem.startswith("line 3:") for problem in verify_log(tmp_path).problems)
+
+
+def test_a_long_torn_line_is_found_without_reading_the_log(tmp_path: Path) -> None:
+    written(tmp_path, 2)
+    with (tmp_path / LOG_NAME).open("ab") as stream:
+        stream.write(b"x" * 200_000)
+    AccessLog(tmp_path)
+    assert verify_log(tmp_path).whole and len(json.loads(lines(tmp_path)[-1])["detail"]["text"]) == 200_000

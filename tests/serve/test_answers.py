@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from clinimm.serve.answers import PAGE_POLICY, framed
+from clinimm.serve.answers import PAGE_POLICY, framed, is_strict
+from clinimm.serve.app import open_office
 from clinimm.serve.errors import Refused
 from clinimm.serve.identity import Role
 from clinimm.serve.limits import BodyLimit, RateLimit
 from clinimm.serve.office import Office
 from clinimm.serve.rules import RULES
+from clinimm.serve.settings import ServeSettings
 from tests.serve.hospital import SUBJECT, Hospital, form, make_client, sign_in
 
 FEEDBACK = f"/runs/mock/patients/{SUBJECT}/feedback"
@@ -187,3 +189,79 @@ def test_the_single_user_s_link_is_needed(client: TestClient, office: Office) ->
     token = client.get("/api/session").json()["csrf"]
     done = client.post("/sign-out", **form({}, csrf=token))
     assert done.status_code == 200 and client.get("/api/session").status_code == 401
+
+
+PROVIDER = {"issuer": "https://id.example", "client_id": "c", "roles": {"x": "clinician"}}
+
+
+def deployed(hospital: Hospital, folder: Any, address: str, **settings: Any) -> TestClient:
+    given = {"public_url": "https://here.example", "oidc": PROVIDER, "blocked_runs": "show", **settings}
+    office = open_office(hospital.runs, ServeSettings.model_validate(given), folder)
+    return TestClient(make_client(office).app, base_url=address)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("here.example", 200), ("", 421), ("evil.example", 421), ("here.example.", 421)]
+)
+def test_a_deployed_server_has_one_name(hospital: Hospital, tmp_path: Any, host: str, status: int) -> None:
+    client = deployed(hospital, tmp_path, "https://here.example")
+    assert client.get("/alive", headers={"Host": host}).status_code == status
+
+
+def test_what_comes_past_the_proxy_is_refused(hospital: Hospital, tmp_path: Any) -> None:
+    """The port behind a proxy is plain: a patient's page must not cross the network so."""
+    past = deployed(hospital, tmp_path, "http://here.example", proxies=["192.0.2.1"])
+    answer = past.get("/alive")
+    assert answer.status_code == 403 and "https" in answer.text
+    through = deployed(hospital, tmp_path, "https://here.example", proxies=["192.0.2.1"])
+    assert through.get("/alive").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "default-src 'none'; script-src *",
+        "default-src 'none'; script-src 'unsafe-inline'",
+        "default-src 'none'; script-src 'self'",
+        "default-src 'none'; script-src data:",
+        "default-src 'none'; img-src https:",
+        "default-src 'none'; connect-src https://evil.example",
+        "default-src 'none'; script-src 'sha256-x'; script-src *",
+        "default-src 'none' https://evil.example",
+        "script-src 'sha256-x'",
+        "",
+    ],
+)
+def test_a_policy_with_a_hole_is_not_strict(policy: str) -> None:
+    assert not is_strict(policy)
+
+
+def test_a_stranger_is_told_nothing_about_what_was_sent(client: TestClient) -> None:
+    """Nothing is read for somebody who did not sign in: not even to say that it cannot be read."""
+    for sent in ({"content": b"{", "headers": {"Content-Type": "application/json"}}, {"json": {}}):
+        assert client.post(f"/api{FEEDBACK}", **sent).status_code == 401
+    for sent in ({"content": b"x"}, {"data": {"verdict": "agree"}}):
+        assert client.post(FEEDBACK, **sent).status_code == 401
+
+
+def test_a_stranger_s_writes_are_counted(hospital: Hospital, tmp_path: Any) -> None:
+    from tests.serve.hospital import SHOW
+
+    given = ServeSettings.model_validate(SHOW | {"limits": {"writes_per_minute": 2}})
+    client = make_client(open_office(hospital.runs, given, tmp_path))
+    sent = {"content": b"{", "headers": {"Content-Type": "application/json"}}
+    assert [client.post(f"/api{FEEDBACK}", **sent).status_code for _ in range(3)] == [401, 401, 429]
+
+
+def test_json_is_said_to_be_json(client: TestClient, office: Office) -> None:
+    headers = sign_in(client, office, Role.CLINICIAN)
+    sent = {"content": b'{"verdict": "agree"}', "headers": headers | {"Content-Type": "text/plain"}}
+    assert client.post(f"/api{FEEDBACK}", **sent).status_code == 415
+
+
+def test_two_applications_on_this_machine_do_not_share_a_session(hospital: Hospital, tmp_path: Any) -> None:
+    names = {
+        open_office(hospital.runs, ServeSettings(public_url=f"http://127.0.0.1:{port}"), tmp_path).cookie
+        for port in (8000, 8001)
+    }
+    assert len(names) == 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from clinimm.serve.catalogue import Catalogue
 from clinimm.serve.errors import Refused
 from clinimm.serve.identity import Role
 from clinimm.serve.settings import ServeSettings
-from tests.serve.hospital import SHOW, SUBJECT, Hospital, make_client, make_office, sign_in
+from tests.serve.hospital import SHOW, SUBJECT, Hospital, make_client, make_office, sign_again, sign_in
 
 SETTINGS = ServeSettings.model_validate(SHOW)
 
@@ -39,6 +41,9 @@ def test_a_signed_run_is_served_by_its_folder_or_the_folder_of_runs(hospital: Ho
         "explain/summary.parquet",
         "cohort/spec.json",
         "explain/record.json",
+        "encode/index.json",
+        "evaluate/figures/roc.svg",
+        "ingest/subjects.parquet",
     ],
 )
 def test_a_file_that_changes_while_it_is_served_closes_the_run(own_hospital: Hospital, file: str) -> None:
@@ -48,7 +53,7 @@ def test_a_file_that_changes_while_it_is_served_closes_the_run(own_hospital: Hos
     address = f"/api/runs/mock/patients/{SUBJECT}/prediction"
     assert client.get(address).status_code == 200
     path = own_hospital.run / file
-    path.write_bytes(path.read_bytes() + b" ")
+    path.write_bytes((path.read_bytes() if path.exists() else b"") + b" ")
     if file.endswith("record.json"):  # the same record with another number in it
         path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 1}))
     if file.endswith("manifest.json"):
@@ -125,3 +130,89 @@ def test_an_answer_is_the_row_of_the_table(hospital: Hospital) -> None:
         assert run.answer(subject)["probability"] == rows.loc[subject, "probability"]
     with pytest.raises(Refused):
         run.answer("S999")
+
+
+def test_a_change_that_keeps_size_and_time_is_noticed(own_hospital: Hospital) -> None:
+    catalogue = Catalogue(own_hospital.runs, SETTINGS)
+    catalogue.run("mock")
+    path = own_hospital.run / "predict" / "predictions.parquet"
+    content, status = bytearray(path.read_bytes()), path.stat()
+    content[len(content) // 2] ^= 1
+    with path.open("r+b") as stream:
+        stream.write(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(Refused, match=r"predictions\.parquet"):
+        catalogue.run("mock")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"/runs/mock/patients/{SUBJECT}/record", f"/api/runs/mock/patients/{SUBJECT}/explanation",
+     f"/runs/mock/patients/{SUBJECT}/report", "/runs/mock/audit/page"],
+)  # fmt: skip
+def test_a_page_that_was_made_while_the_run_was_replaced_is_not_shown(
+    own_hospital: Hospital, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read first may be of the old run and what was read last of the new one."""
+    office = make_office(own_hospital)
+    client = make_client(office)
+    sign_in(client, office, *Role)
+    real = type(office.log).append
+
+    def replaced(self: object, entry: object) -> object:
+        (own_hospital.run / "pipeline.yaml").touch()
+        return real(self, entry)  # type: ignore[arg-type]
+
+    if "audit" not in address:
+        monkeypatch.setattr(type(office.log), "append", replaced)
+    else:
+        monkeypatch.setattr(
+            "clinimm.serve.review_pages.audit_page",
+            lambda content: (own_hospital.run / "pipeline.yaml").touch() or STRICT,
+        )
+    monkeypatch.setattr("clinimm.serve.patient_pages.patient_page", lambda *given, **more: STRICT)
+    answer = client.get(address)
+    assert answer.status_code == 409 and "run-changed" in answer.text
+    monkeypatch.undo()
+    assert client.get(address).status_code == 200
+
+
+STRICT = '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
+
+
+def test_the_log_names_the_model_whose_answer_was_shown(
+    own_hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One request, one run: it is looked up once."""
+    office = make_office(own_hospital)
+    client = make_client(office)
+    sign_in(client, office, Role.CLINICIAN)
+    real, asked = office.catalogue.run, []
+    monkeypatch.setattr(office.catalogue, "run", lambda name: asked.append(name) or real(name))
+    assert client.get(f"/api/runs/mock/patients/{SUBJECT}/prediction").status_code == 200
+    assert asked == ["mock"]
+
+
+def test_a_staining_run_is_named_for_what_it_is(
+    own_hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clinimm.settings import load_run
+
+    def staining(folder: Path) -> object:
+        return load_run(folder).model_copy(update={"staining": object()})
+
+    monkeypatch.setattr("clinimm.serve.catalogue.load_run", staining)
+    assert "stained tiles and no answers" in Catalogue(own_hospital.runs, SETTINGS).refused()["mock"]
+
+
+def test_a_run_that_explained_nobody_is_served_and_says_so(own_hospital: Hospital) -> None:
+    shutil.rmtree(own_hospital.run / "explain")
+    (own_hospital.run / "explain").mkdir()
+    sign_again(own_hospital)
+    office = make_office(own_hospital)
+    client = make_client(office)
+    sign_in(client, office, Role.CLINICIAN)
+    page = client.get(f"/runs/mock/patients/{SUBJECT}")
+    assert page.status_code == 200 and "Not explained yet" in page.text
+    answer = client.get(f"/api/runs/mock/patients/{SUBJECT}/explanation")
+    assert answer.status_code == 404 and answer.json()["type"].endswith("not-explained")

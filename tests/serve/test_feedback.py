@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +11,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clinimm.cli import app as cli
-from clinimm.core.errors import DataError
+from clinimm.core.errors import DataError, IntegrityError
 from clinimm.core.event import EVENT_COLUMNS
+from clinimm.core.pseudonym import load_pseudonymiser
 from clinimm.modalities import all_modalities
-from clinimm.serve.access_log import LOG_NAME
+from clinimm.serve.access_log import AccessLog, Entry
+from clinimm.serve.chain import LOG_NAME
 from clinimm.serve.decisions import Verdict
 from clinimm.serve.feedback import REASONS, Feedback, FeedbackTable
+from clinimm.serve.feedback_check import check_feedback
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
 from clinimm.serve.proposals import export
@@ -100,7 +102,7 @@ def test_the_interface_does_the_same(client: TestClient, office: Office) -> None
     answer = client.post(f"/api{PATIENT}/feedback", json={"verdict": "agree"}, headers=headers)
     assert answer.status_code == 201 and answer.json()["kind"] == "agree"
     sign_in(client, office, Role.AUDITOR)
-    client.get("/feedback")
+    assert "the access log names each of them" in client.get("/feedback").text
     line = json.loads(office.log.path.read_text().splitlines()[-1])
     assert (line["action"], line["detail"]["subjects"]) == ("view-feedback", [f"mock/{SUBJECT}"])
     assert [one["kind"] for one in client.get("/api/feedback?run=mock").json()] == ["agree"]
@@ -117,17 +119,80 @@ def test_the_table_refuses_to_forget(tmp_path: Path) -> None:
     assert [one.kind for one in FeedbackTable(tmp_path).rows()] == ["agree"]
 
 
-def test_a_row_that_was_changed_by_force_is_found_and_not_exported(tmp_path: Path) -> None:
-    table = FeedbackTable(tmp_path)
-    table.add(row(), ignore)
-    table.add(row("object"), ignore)
+def given(folder: Path, *rows: Feedback) -> FeedbackTable:
+    """Rows as the application keeps them: each named in the access log."""
+    log, table = AccessLog(folder), FeedbackTable(folder)
+    for one in rows:
+
+        def enter(digest: str, one: Feedback = one) -> None:
+            log.append(Entry(f"give-{one.kind}", run=one.run, subject=one.subject_id, detail={"row": digest}))
+
+        table.add(one, enter)
+    return table
+
+
+def force(table: FeedbackTable, *orders: str) -> None:
+    """What somebody does who may write the file."""
     with sqlite3.connect(table.path) as database:
         database.execute("DROP TRIGGER feedback_is_never_changed")
-        database.execute("UPDATE feedback SET reason = 'other' WHERE number = 2")
-    assert table.altered() == [2]
+        database.execute("DROP TRIGGER feedback_is_never_removed")
+        for order in orders:
+            database.execute(order)
+
+
+def test_a_row_that_was_changed_by_force_is_found_and_not_exported(tmp_path: Path) -> None:
+    table = given(tmp_path, row(), row("object"))
+    force(table, "UPDATE feedback SET reason = 'other' WHERE number = 2")
+    assert check_feedback(tmp_path).changed == (2,)
     with pytest.raises(DataError, match="rows 2"):
         export(tmp_path, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_row_that_was_changed_with_its_digest_is_found_by_the_log(tmp_path: Path) -> None:
+    table, liar = given(tmp_path, row("object")), row("agree")
+    force(
+        table, f"UPDATE feedback SET kind = 'agree', reason = NULL, digest = '{liar.digest}' WHERE number = 1"
+    )
+    state = check_feedback(tmp_path)
+    assert (state.changed, state.unknown, state.missing) == ((), (1,), (1,))
+    with pytest.raises(DataError, match="Never given here"):
+        export(tmp_path, tmp_path / "out.parquet")
+
+
+def test_a_row_that_was_removed_is_told_and_the_others_are_exported(tmp_path: Path) -> None:
+    table = given(tmp_path, row("object"), row("agree"))
+    force(table, "DELETE FROM feedback WHERE number = 1")
+    found = export(tmp_path, tmp_path / "out.parquet")
+    assert found.count == 1 and "access log's lines 1" in found.problems[0]
+
+
+def test_nothing_is_exported_on_the_word_of_a_log_that_is_not_whole(tmp_path: Path) -> None:
+    given(tmp_path, row(), row("object"))
+    path = tmp_path / LOG_NAME
+    path.write_bytes(path.read_bytes().replace(b"give-agree", b"give-agrEe"))
+    with pytest.raises(IntegrityError, match="not whole"):
+        export(tmp_path, tmp_path / "out.parquet")
+
+
+def test_a_first_impression_is_once_however_fast_somebody_clicks(tmp_path: Path) -> None:
+    table = FeedbackTable(tmp_path)
+    table.add(row("impression"), ignore)
+    with pytest.raises(sqlite3.IntegrityError):
+        table.add(row("impression"), ignore)
+    table.add(row("agree"), ignore)
+    table.add(row("agree"), ignore)
+
+
+def test_a_table_that_is_held_by_somebody_else_is_said(
+    client: TestClient, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clinimm.serve.feedback._TIMEOUT_S", 0.1)
+    headers = sign_in(client, office, Role.CLINICIAN)
+    with office.feedback.held():
+        answer = client.post(f"/api{PATIENT}/feedback", json={"verdict": "agree"}, headers=headers)
+    assert answer.status_code == 503 and answer.json()["type"].endswith("feedback-unavailable")
+    assert "give-agree" not in office.log.path.read_text()
 
 
 def test_a_log_that_fails_leaves_no_row(tmp_path: Path) -> None:
@@ -142,10 +207,8 @@ def test_a_log_that_fails_leaves_no_row(tmp_path: Path) -> None:
 
 
 def test_proposals_have_the_columns_of_events_and_no_comment(tmp_path: Path) -> None:
-    table = FeedbackTable(tmp_path)
-    for one in (row("impression"), row("object", "Mrs Doe told me"), row("agree", run="other")):
-        table.add(one, ignore)
-    assert export(tmp_path, tmp_path / "all.parquet") == 3
+    given(tmp_path, row("impression"), row("object", "Mrs Doe told me"), row("agree", run="other"))
+    assert export(tmp_path, tmp_path / "all.parquet").count == 3
     found = pd.read_parquet(tmp_path / "all.parquet")
     assert list(found.columns) == list(EVENT_COLUMNS)
     assert list(found["code"]) == ["FEEDBACK//impression", "FEEDBACK//object", "FEEDBACK//agree"]
@@ -158,8 +221,10 @@ def test_proposals_have_the_columns_of_events_and_no_comment(tmp_path: Path) -> 
     assert b"Doe" not in (tmp_path / "all.parquet").read_bytes()
     about = json.loads(found["attributes"][1])
     assert (about["reason"], about["model_digest"], about["probability"]) == ("wrong-answer", "d" * 64, 0.7)
-    assert "i|s" not in found["attributes"][1] and len(about["reviewer"]) == 16
-    assert export(tmp_path, tmp_path / "one.parquet", "demo", with_comments=True) == 2
+    assert "i|s" not in found["attributes"][1] and about["reviewer"] == load_pseudonymiser().hash(
+        "reviewer", "i|s"
+    )
+    assert export(tmp_path, tmp_path / "one.parquet", "demo", with_comments=True).count == 2
     assert "Mrs Doe told me" in pd.read_parquet(tmp_path / "one.parquet")["text_value"].tolist()
 
 
@@ -176,13 +241,10 @@ def test_the_verb_writes_them(
     runs, out = own_hospital.runs, tmp_path / "p.parquet"
     assert cli.run(["feedback", "export", str(runs), "--out", str(out)]) == 2
     assert "nobody gave feedback" in capsys.readouterr().err
-    FeedbackTable(runs / "serve-records").add(row(), ignore)
+    given(runs / "serve-records", row())
     assert cli.run(["feedback", "export", str(own_hospital.run), "--out", str(out)]) == 0
     assert "n = 1" in capsys.readouterr().out and len(pd.read_parquet(out)) == 1
 
 
 def test_every_reason_is_in_words() -> None:
     assert all(code.islower() and words[0].isupper() for code, words in REASONS.items())
-
-
-_: Callable[[str], None] = ignore

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from clinimm.serve.access_log import LOG_NAME
+from clinimm.serve.chain import LOG_NAME
 from clinimm.serve.errors import LogUnavailable
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
@@ -12,7 +14,17 @@ from clinimm.serve.app import open_office
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
 from clinimm.serve.settings import ServeSettings
-from tests.serve.hospital import OTHER, SHOW, SUBJECT, Hospital, form, make_client, sign_in
+from tests.serve.hospital import (
+    OTHER,
+    SHOW,
+    SUBJECT,
+    Hospital,
+    form,
+    make_client,
+    make_office,
+    sign_again,
+    sign_in,
+)
 
 PATIENT = f"/runs/mock/patients/{SUBJECT}"
 
@@ -115,3 +127,46 @@ def test_where_nothing_is_hidden_no_impression_is_first(hospital: Hospital, tmp_
     assert client.get(f"{PATIENT}/report").status_code == 200
     assert client.post(f"{PATIENT}/impression", **form(headers, estimate=30)).status_code == 409
     assert office.feedback.rows() == []
+
+
+def test_nor_does_what_another_clinician_said_show_in_the_list(client: TestClient, office: Office) -> None:
+    headers = sign_in(client, office, Role.CLINICIAN, subject="first")
+    client.post(f"{PATIENT}/impression", **form(headers, estimate=30))
+    client.post(f"{PATIENT}/feedback", **form(headers, verdict="object", reason="wrong-answer"))
+    assert SUBJECT in client.get("/runs/mock?feedback=object").text
+    sign_in(client, office, Role.CLINICIAN, subject="second")
+    assert SUBJECT not in client.get("/runs/mock?feedback=object").text
+
+
+@pytest.fixture
+def several(own_hospital: Hospital, tmp_path: Path) -> Office:
+    """A run that chooses among three outcomes; for our patient it says `viral`."""
+    folder = own_hospital.run
+    table = pd.read_parquet(folder / "predict" / "predictions.parquet")
+    parts = [
+        table.assign(class_name=name, probability=share, label=float("nan"))
+        for name, share in (("bacterial", 0.2), ("viral", 0.7), ("none", 0.1))
+    ]
+    pd.concat(parts, ignore_index=True).to_parquet(folder / "predict" / "predictions.parquet")
+    task = {"name": "cause", "kind": "multiclass", "classes": ["bacterial", "viral", "none"]}
+    (folder / "cohort" / "task.json").write_text(json.dumps(task))
+    sign_again(own_hospital)
+    return make_office(own_hospital, impression_first=True)
+
+
+def test_of_several_outcomes_the_likeliest_one_is_hidden_too(several: Office) -> None:
+    client = make_client(several)
+    headers = sign_in(client, several, Role.CLINICIAN)
+    rows = client.get("/api/runs/mock/predictions").json()["predictions"]
+    assert {(row["class_name"], row["probability"]) for row in rows} == {(None, None)}
+    assert "viral" not in client.get("/runs/mock").text
+    page = client.get(PATIENT).text
+    assert page.count("<option") == 4 and "selected" not in page  # every outcome is offered, none first
+    for sent in ({}, {"class_name": "another"}):
+        answer = client.post(f"/api{PATIENT}/impression", json={"estimate": 0.6, **sent}, headers=headers)
+        assert answer.status_code == 422 and "viral, none" in answer.json()["detail"]
+    kept = client.post(f"{PATIENT}/impression", **form(headers, estimate=60, class_name="bacterial"))
+    assert kept.status_code == 303
+    (row,) = several.feedback.rows()
+    assert (row.class_name, row.estimate, row.probability) == ("bacterial", 0.6, 0.2)
+    assert client.get(f"/api{PATIENT}/prediction").json()["class_name"] == "viral"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -19,7 +20,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 from clinimm.serve.errors import Refused
 from clinimm.serve.identity import Role, fhir_user, user_from_claims
 from clinimm.serve.keys import ProviderKeys
-from clinimm.serve.oidc import Provider, challenge
+from clinimm.serve.oidc import HttpWeb, Provider, challenge
 from clinimm.serve.sessions import Pending, Sessions
 from clinimm.serve.settings import OidcSettings
 from tests.serve.hospital import Hospital, make_client
@@ -243,7 +244,10 @@ def test_the_browser_is_sent_with_pkce_state_and_nonce() -> None:
         ({"roles": "physician"}, {Role.CLINICIAN}),
         ({"fhirUser": "Patient/42"}, set()),
         ({"fhirUser": "RelatedPerson/42"}, set()),
-        ({"fhirUser": "Practitioner/42/_history/<script>"}, {Role.CLINICIAN}),
+        ({"fhirUser": "Practitioner/42/_history/<script>"}, set()),
+        ({"fhirUser": "Patient/42/_history/1"}, set()),
+        ({"fhirUser": ["Patient/42"]}, set()),
+        ({"fhirUser": ""}, {Role.CLINICIAN}),
     ],
     ids=str,
 )
@@ -302,6 +306,93 @@ def test_sessions_end_by_themselves_and_on_request() -> None:
     assert sessions.find(name) is None and sessions.find("") is None
 
 
+@pytest.mark.parametrize(("late", "fits"), [(20, True), (45, False)])
+def test_clocks_may_differ_a_little(late: int, fits: bool) -> None:
+    sent = token(claims(exp=int(time.time()) - late))
+    if fits:
+        assert signed_in(FakeWeb(), sent).subject == "42"
+    else:
+        with pytest.raises(Refused):
+            signed_in(FakeWeb(), sent)
+
+
+def test_a_provider_that_names_itself_in_each_answer_must_do_so() -> None:
+    """RFC 9207, section 2.4: an answer without ``iss`` is then another provider's."""
+    web = FakeWeb()
+    web.metadata["authorization_response_iss_parameter_supported"] = True
+    with pytest.raises(Refused, match="another issuer"):
+        signed_in(web, token(claims()))
+    assert signed_in(web, token(claims()), iss=ISSUER).subject == "42"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        (f"{ISSUER}/logout", f"{ISSUER}/logout?client_id=clinimm"),
+        (f"{ISSUER}/logout?a=1", f"{ISSUER}/logout?a=1&client_id=clinimm"),
+        ("http://evil.example/logout", None),
+        ("javascript:alert(1)", None),
+        (None, None),
+    ],
+)
+def test_a_shared_desk_is_led_out_of_the_provider_too(endpoint: str | None, address: str | None) -> None:
+    web = FakeWeb()
+    web.metadata["end_session_endpoint"] = endpoint
+    assert provider(web).way_out() == address
+
+
+@pytest.mark.parametrize(
+    ("given", "sites"),
+    [(["north", "south"], {"north", "south"}), ("north", {"north"}), (None, set()), ({"north": 1}, set())],
+)
+def test_sites_come_from_a_claim_and_none_is_none(given: object, sites: set[str]) -> None:
+    user = user_from_claims(claims(wards=given), "roles", SETTINGS.roles, site_claim="wards")
+    assert user.sites == sites
+    assert user_from_claims(claims(wards=given), "roles", SETTINGS.roles).sites is None
+
+
+def test_sites_may_be_told_by_userinfo_alone() -> None:
+    web = FakeWeb()
+    web.userinfo, web.tokens = (
+        {"sub": "42", "wards": ["north"]},
+        {"id_token": token(claims()), "access_token": "a"},
+    )
+    assert provider(web, site_claim="wards").user({"code": "c"}, PENDING).sites == {"north"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "fits"),
+    [(b'{"a": 1}', 200, True), (b"[1]", 200, False), (b"{", 200, False), (b'{"a": 1}', 302, False),
+     (b'"' + b"x" * (1 << 20) + b'"', 200, False), (b'{"a": "' + b"x" * (1 << 20) + b'"}', 200, False)],
+    ids=["object", "list", "broken", "redirect", "long", "long-object"],
+)  # fmt: skip
+def test_an_answer_of_the_provider_is_one_small_object(content: bytes, status: int, fits: bool) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "http://127.0.0.1:9/")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(content)
+
+        def log_message(self, *given: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.handle_request, daemon=True).start()
+    try:
+        if fits:
+            assert HttpWeb().get(f"http://127.0.0.1:{server.server_port}/") == {"a": 1}
+        else:
+            with pytest.raises(Refused):
+                HttpWeb().get(f"http://127.0.0.1:{server.server_port}/")
+    finally:
+        server.server_close()
+
+
 def test_the_whole_way_sets_a_safe_cookie_and_enters_who_came(
     hospital: Hospital, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +414,19 @@ def test_the_whole_way_sets_a_safe_cookie_and_enters_who_came(
     assert all(word in cookie for word in ("HttpOnly", "Secure", "SameSite=lax", "Path=/"))
     assert client.get("/api/session").json()["fhir_user"] == "Practitioner/42"
     assert client.get(back).status_code == 400  # played again
+    old = client.cookies["__Host-clinimm"]
+    asked = parse_qs(urlsplit(client.get("/sign-in").headers["location"]).query)
+    web.tokens = {"id_token": token(claims(nonce=asked["nonce"][0]))}
+    assert client.get(f"/signed-in?code=c&state={asked['state'][0]}").status_code == 303
+    assert client.cookies["__Host-clinimm"] != old
+    assert office.sessions.find(old) is None  # signing in again ends what was there
+    web.metadata["end_session_endpoint"] = f"{ISSUER}/logout"
+    office.provider.__dict__["_metadata"] = web.metadata
     assert client.get("/runs/mock").headers["strict-transport-security"]
+    csrf = client.get("/api/session").json()["csrf"]
+    out = client.post("/sign-out", data={"csrf": csrf})
+    assert out.status_code == 200 and f"{ISSUER}/logout?client_id=clinimm" in out.text
+    assert client.get("/api/session").status_code == 401
     log = office.log.path.read_text()
     assert '"action":"sign-in"' in log and '"code":"sign-in-expired"' in log and "nonce" not in log
 

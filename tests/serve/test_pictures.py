@@ -18,7 +18,7 @@ from clinimm.serve.deepzoom import OVERLAP, TILE, Pyramid, read_tile
 from clinimm.serve.errors import Refused
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
-from clinimm.serve.pictures import Study
+from clinimm.serve.study import Study
 from tests.modalities.pathology.made_slides import FORBIDDEN, textured, write_pyramid
 from tests.serve.hospital import OTHER, SLICES, SUBJECT, Hospital, sign_in
 

@@ -107,3 +107,24 @@ def test_the_example_of_the_documentation_is_read(tmp_path: Path) -> None:
 )
 def test_a_sign_in_leads_back_to_this_server_only(target: str, path: str) -> None:
     assert local_path(target) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "origin", "host"),
+    [
+        ("https://Here.Example:443/", "https://here.example", "here.example"),
+        ("https://here.example:8443", "https://here.example:8443", "here.example:8443"),
+        ("http://127.0.0.1:80", "http://127.0.0.1", "127.0.0.1"),
+        ("http://[::1]:8000", "http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_the_address_is_compared_as_browsers_send_it(url: str, origin: str, host: str) -> None:
+    given = ServeSettings(public_url=url)
+    assert (given.origin, given.host) == (origin, host)
+
+
+@pytest.mark.parametrize("more", [{"proxies": ["127.0.0.1"]}, {"tls": {"certificate": "c", "key": "k"}}])
+def test_single_user_mode_is_behind_no_proxy(more: dict[str, object]) -> None:
+    """A proxy on this machine would let every other machine in, as the one user."""
+    with pytest.raises(ConfigError, match="for this machine alone"):
+        choose_settings(ServeSettings.model_validate(more), True, "127.0.0.1", 8000)

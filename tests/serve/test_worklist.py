@@ -105,6 +105,7 @@ def test_nothing_of_a_hidden_answer_can_be_asked_out(run: ServedRun) -> None:
         "since=yesterday",
         "unknown=1",
         "search=" + "x" * 65,
+        "site=north&site=south",
         "site=" + "x" * 201,
     ],
 )
