@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from clinimm.core.event import AGE_YEARS
 from clinimm.report.codes import spoken
-from clinimm.report.words import before
+from clinimm.report.values import attributes_of, flag_of, range_text, value_text
+from clinimm.report.words import before, date
 
 #: Rows a table of facts shows on each side, and spans that a note has marked.
 _ROWS = 8
 _MARKS = 10
-_TILES = 6
+_TILES = 4
 #: Smaller contributions than this share of the largest are left out of tables.
 _SMALLEST_SHARE = 0.01
 
@@ -38,14 +38,27 @@ class Fact:
     flag: str
     score: float
     hours: float
+    date: str = ""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a note; ``score`` is None where it is not marked."""
+    """A piece of a note.
+
+    Attributes:
+        text: its words.
+        score: contribution in logits; None where it is not marked.
+        start: its first character's place in the note.
+    """
 
     text: str
     score: float | None
+    start: int = 0
+
+    @property
+    def stop(self) -> int:
+        """The place after its last character."""
+        return self.start + len(self.text)
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,14 @@ class Note:
     total: float
     spans: tuple[Span, ...]
     missing: str | None
+    date: str = ""
+
+    @property
+    def quotes(self) -> list[Span]:
+        """The marked pieces, strongest first."""
+        return sorted(
+            (span for span in self.spans if span.score is not None), key=lambda one: -abs(one.score or 0)
+        )
 
 
 @dataclass(frozen=True)
@@ -76,11 +97,14 @@ class Picture:
     total: float
     boxes: tuple[tuple[tuple[float, ...], float], ...]
     event: Mapping[str, Any] | None
+    date: str = ""
 
     @property
     def strongest(self) -> tuple[tuple[tuple[float, ...], float], ...]:
-        """The boxes with the largest contributions, either sign."""
-        return tuple(sorted(self.boxes, key=lambda item: -abs(item[1]))[:_TILES])
+        """The boxes with the largest contributions of each sign, strongest first."""
+        ordered = sorted(self.boxes, key=lambda item: -abs(item[1]))
+        sides = [[item for item in ordered if (item[1] < 0) == against] for against in (False, True)]
+        return tuple(sorted(sides[0][:_TILES] + sides[1][:_TILES], key=lambda item: -abs(item[1])))
 
 
 @dataclass(frozen=True)
@@ -139,6 +163,7 @@ def _pictures(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Picture, ...]:
                 total=float(part["score"].sum()),
                 boxes=boxes,
                 event=_event_of(events, str(digest)),
+                date=_dated(part.iloc[0]),
             )
         )
     return tuple(sorted(found, key=lambda picture: -sum(abs(score) for _, score in picture.boxes)))
@@ -154,12 +179,13 @@ def _notes(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Note, ...]:
             Note(
                 digest=str(digest),
                 when=before(float(part["time_hours"].iloc[0])),
-                title=spoken(str(event["code"]), _attributes(event)) if event else "Note",
+                title=spoken(str(event["code"]), attributes_of(event)) if event else "Note",
                 total=float(part["score"].sum()),
                 spans=_spans(str(text), part) if readable else _quoted(part),
                 missing=None
                 if readable
                 else "The whole note is not in this run; its marked words are below.",
+                date=_dated(part.iloc[0]),
             )
         )
     return tuple(sorted(found, key=lambda note: -abs(note.total)))
@@ -176,16 +202,17 @@ def _spans(text: str, rows: pd.DataFrame) -> tuple[Span, ...]:
             taken.append((start, stop, float(score)))
     spans, at = [], 0
     for start, stop, score in sorted(taken):
-        spans += [Span(text[at:start], None), Span(text[start:stop], score)]
+        spans += [Span(text[at:start], None, at), Span(text[start:stop], score, start)]
         at = stop
-    return tuple(span for span in [*spans, Span(text[at:], None)] if span.text)
+    return tuple(span for span in [*spans, Span(text[at:], None, at)] if span.text)
 
 
 def _quoted(rows: pd.DataFrame) -> tuple[Span, ...]:
     strongest = rows.reindex(rows["score"].abs().sort_values(ascending=False, kind="stable").index)[:_MARKS]
     spans = []
-    for text, score in zip(strongest["text"], strongest["score"], strict=True):
-        spans += [Span(str(text), float(score)), Span(" … ", None)]
+    for text, score, box in zip(strongest["text"], strongest["score"], strongest["box"], strict=True):
+        start = int((json.loads(box) or [0])[0])
+        spans += [Span(str(text), float(score), start), Span(" … ", None)]
     return tuple(spans)
 
 
@@ -204,55 +231,31 @@ def _fact(row: Mapping[str, Any], events: pd.DataFrame, hours: pd.Series) -> Fac
     same = events[(events["code"] == code) & ((hours - row["time_hours"]).abs() < 1 / 3600)]
     if same.empty:
         return _plain(row)
-    event = next((event for event in _records(same) if _value(event) in str(row["text"])), None)
+    event = next((event for event in _records(same) if value_text(event) in str(row["text"])), None)
     event = event or _records(same)[0]
-    attributes = _attributes(event)
+    attributes = attributes_of(event)
     low, high = attributes.get("reference_low"), attributes.get("reference_high")
     return Fact(
         what=spoken(code, attributes),
-        value=_value(event),
-        reference=_range(low, high, event.get("unit")),
+        value=value_text(event),
+        reference=range_text(low, high),
         when="timeless" if code.startswith("DEMOGRAPHIC//") else before(float(row["time_hours"])),
-        flag=_flag(event.get("numeric_value"), low, high),
+        flag=flag_of(event.get("numeric_value"), low, high),
         score=float(row["score"]),
         hours=float(row["time_hours"]),
+        date="" if code.startswith("DEMOGRAPHIC//") else _dated(row),
     )
 
 
 def _plain(row: Mapping[str, Any]) -> Fact:
     what, _, value = str(row["text"]).partition(" = ")
     hours = float(row["time_hours"])
-    return Fact(spoken(what, {}), value, "", before(hours), "", float(row["score"]), hours)
+    return Fact(spoken(what, {}), value, "", before(hours), "", float(row["score"]), hours, _dated(row))
 
 
-def _value(event: Mapping[str, Any]) -> str:
-    numeric, text, unit = event.get("numeric_value"), event.get("text_value"), event.get("unit")
-    if numeric is not None and not pd.isna(numeric):
-        if event.get("code") == AGE_YEARS and numeric >= 90:
-            return "90 or older"
-        return f"{float(numeric):g}" + (f" {unit}" if isinstance(unit, str) and unit else "")
-    return text if isinstance(text, str) else ""
-
-
-def _range(low: Any, high: Any, unit: Any) -> str:
-    ends = [f"{float(end):g}" if _is_number(end) else "" for end in (low, high)]
-    if not any(ends):
-        return ""
-    if not all(ends):
-        return f"at least {ends[0]}" if ends[0] else f"at most {ends[1]}"
-    return f"{ends[0]} to {ends[1]}"
-
-
-def _flag(value: Any, low: Any, high: Any) -> str:
-    if not _is_number(value):
-        return ""
-    if _is_number(high) and float(value) > float(high):
-        return "high"
-    return "low" if _is_number(low) and float(value) < float(low) else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not pd.isna(value)
+def _dated(row: Any) -> str:
+    """Day and minute at which a place became known."""
+    return date(row["index_time"] - pd.Timedelta(hours=float(row["time_hours"])))
 
 
 def _side(facts: tuple[Fact, ...], sign: int) -> list[Fact]:
@@ -268,9 +271,3 @@ def _event_of(events: pd.DataFrame, digest: str) -> dict[str, Any] | None:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-
-
-def _attributes(event: Mapping[str, Any] | None) -> dict[str, Any]:
-    text = None if event is None else event.get("attributes")
-    found = json.loads(text) if isinstance(text, str) and text else {}
-    return found if isinstance(found, dict) else {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pandas as pd
 
@@ -16,6 +16,8 @@ from clinimm.core.record import RunRecord, digest_bytes, digest_file
 from clinimm.modalities import all_modalities
 from clinimm.report.words import number
 from clinimm.workspace import Workspace
+
+FoundT = TypeVar("FoundT")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class RunFacts:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.root = workspace.root
+        self._remembered: dict[Hashable, object] = {}
+
+    def remember(self, key: Hashable, make: Callable[[], FoundT]) -> FoundT:
+        """What ``make`` gives, made once for all pages of the run.
+
+        Args:
+            key: names it; another key is another value.
+            make: called at most once a key.
+        """
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        return cast(FoundT, self._remembered[key])
 
     @cached_property
     def task(self) -> dict[str, Any]:
@@ -142,6 +156,12 @@ class RunFacts:
             if sorted(row["modalities"]) == sorted(modalities):
                 return dict(row)
         return None
+
+    @property
+    def released(self) -> bool:
+        """Whether the registry says that this model may be used for patients; no audit, no release."""
+        alias = (self.registration or {}).get("alias")
+        return alias == "released" and (self.audit or {}).get("exit_status") == 0
 
     def fusion_verdict(self) -> Verdict:
         """Whether fusion helps, in the evaluation's own words."""

@@ -51,7 +51,7 @@ def contribution_bars(rows: Sequence[tuple[str, float]], title: str) -> Markup:
 
 def probability_scale(probability: float, threshold: float | None) -> Markup:
     """0 to 100 % with the patient's probability and the operating point."""
-    width, height, left, span = 560, 74, 20, 520
+    width, height, left, span = 420, 74, 18, 384
     at = left + span * probability
     parts = [f'<rect class="track" x="{left}" y="28" width="{span}" height="12" rx="6"/>']
     parts.append(
@@ -92,7 +92,11 @@ def interval_bar(value: float | None, low: float | None, high: float | None, flo
 
 
 def overlay(
-    boxes: Sequence[tuple[tuple[float, ...], float]], size: tuple[float, float], picture: str, said: str
+    boxes: Sequence[tuple[tuple[float, ...], float]],
+    size: tuple[float, float],
+    picture: str,
+    said: str,
+    struck: bool = False,
 ) -> Markup:
     """A picture, shown by reference, with a signed grid of scores on top.
 
@@ -101,6 +105,7 @@ def overlay(
         size: width and height of the original, in the same pixels.
         picture: the id of an SVG image that stands on the page already.
         said: alternative text.
+        struck: whether the map failed its checks; a cross then lies over it.
     """
     largest = max((abs(score) for _, score in boxes), default=0.0) or 1.0
     cells = [
@@ -109,7 +114,7 @@ def overlay(
         for box, score in boxes
         if abs(score) / largest >= 0.02
     ]
-    content = [f'<use href="#{escape(picture)}"/>', '<g class="map">', *cells, "</g>"]
+    content = [f'<use href="#{escape(picture)}"/>', '<g class="map">', *cells, *_cross(size, struck), "</g>"]
     return _svg(*size, said, content, extra="picture")
 
 
@@ -123,7 +128,11 @@ def original(uri: str, size: tuple[float, float], picture: str, said: str) -> Ma
 
 
 def outlines(
-    boxes: Sequence[tuple[tuple[float, ...], float]], size: tuple[float, float], picture: str, said: str
+    boxes: Sequence[tuple[tuple[float, ...], float]],
+    size: tuple[float, float],
+    picture: str,
+    said: str,
+    struck: bool = False,
 ) -> Markup:
     """A picture, shown by reference, with numbered outlines around its most important boxes."""
     stroke = max(size) / 200
@@ -137,35 +146,53 @@ def outlines(
             f'<text class="outline-label" x="{box[0] + stroke * 2:g}" y="{box[1] + stroke * 8:g}" '
             f'font-size="{stroke * 7:g}" stroke-width="{stroke * 1.6:g}">{place}</text>'
         )
-    return _svg(*size, said, [*parts, "</g>"], extra="picture")
+    return _svg(*size, said, [*parts, *_cross(size, struck), "</g>"], extra="picture")
 
 
-def timeline(points: Sequence[tuple[float, float, str]], title: str) -> Markup:
-    """Facts on a line that ends at the index time; height and colour show the contribution.
+def icons(probability: float) -> Markup:
+    """A hundred people, as many filled as the probability says; the words beside it say the same."""
+    count, parts = round(100 * probability), []
+    for place in range(100):
+        left, top = 14 * (place % 10), 14 * (place // 10)
+        kind = "filled" if place < count else "track"
+        parts.append(f'<circle class="{kind}" cx="{left + 6}" cy="{top + 6}" r="5"/>')
+    return _svg(138, 138, "", parts, extra="icons", decorative=True)
+
+
+def waterfall(start: float, steps: Sequence[tuple[str, float]], said: str) -> Markup:
+    """How steps lead from ``start`` to their sum, one a row, each beginning where the last one ended.
 
     Args:
-        points: hours before the index, contribution in logits, label.
-        title: what a screen reader says first.
+        start: where it begins, logits.
+        steps: label and change.
+        said: what a screen reader says first.
     """
-    width, height, base, left = 640, 132, 66, 10
-    span = width - 80 - left
-    oldest = max((hours for hours, _, _ in points), default=0.0)
-    largest = max((abs(score) for _, score, _ in points), default=0.0) or 1.0
-    parts = [
-        f'<line class="axis" x1="{left}" y1="{base}" x2="{left + span}" y2="{base}"/>',
-        f'<text class="small" x="{left}" y="{height - 4}">{_ago(oldest)}</text>',
-        f'<text class="small" x="{left + span}" y="{height - 4}" text-anchor="middle">index time</text>',
-    ]
-    for hours, score, label in points:
-        x = left + span * (1 - hours / oldest) if oldest else left + span
-        length = abs(score) / largest * 44
-        top = base - length if score >= 0 else base
-        parts.append(
-            f'<rect class="{tone(score)}" x="{x - 3:.1f}" y="{top:.1f}" width="6" '
-            f'height="{max(length, 1):.1f}">'
-            f"<title>{escape(label)} {signed(score)}</title></rect>"
-        )
-    return _svg(width, height, title, parts)
+    total = start + sum(change for _, change in steps)
+    reached, at = [start], start
+    for _, change in steps:
+        at += change
+        reached.append(at)
+    low, high = min(0.0, *reached), max(0.0, *reached)
+    span = (high - low) or 1.0
+    width, height = _LABEL_WIDTH + _PLOT_WIDTH + _VALUE_WIDTH, _ROW * (len(steps) + 2)
+
+    def x(value: float) -> float:
+        return _LABEL_WIDTH + 4 + (value - low) / span * (_PLOT_WIDTH - 8)
+
+    parts = [f'<line class="axis" x1="{x(0):.1f}" y1="0" x2="{x(0):.1f}" y2="{height}"/>']
+    rows = [("Start", 0.0, start), *((name, reached[i], step) for i, (name, step) in enumerate(steps))]
+    for place, (label, begin, change) in enumerate([*rows, ("Logit of the answer", 0.0, total)]):
+        end, middle = begin + change, place * _ROW + _ROW / 2
+        whole = place in (0, len(rows))
+        parts += [
+            f'<text x="{_LABEL_WIDTH - 12}" y="{middle + 5:g}" text-anchor="end">{escape(label)}</text>',
+            f'<rect class="{"total" if whole else tone(change)}" x="{x(min(begin, end)):.1f}" '
+            f'y="{middle - 8:g}" width="{max(abs(x(end) - x(begin)), 0.8):.1f}" height="16" rx="1.5"/>',
+            f'<text class="figure" x="{width - 2}" y="{middle + 5:g}" text-anchor="end">'
+            f"{signed(change)}</text>",
+        ]
+    words = "; ".join(f"{label} {signed(change)}" for label, _, change in rows)
+    return _svg(width, height, f"{said}: {words}; logit of the answer {signed(total)}.", parts)
 
 
 def tone(score: float) -> str:
@@ -173,8 +200,16 @@ def tone(score: float) -> str:
     return "raises" if score >= 0 else "lowers"
 
 
-def _ago(hours: float) -> str:
-    return f"{hours / 24:.0f} days before" if hours >= 72 else f"{hours:.0f} h before"
+def _cross(size: tuple[float, float], struck: bool) -> list[str]:
+    if not struck:
+        return []
+    (width, height), stroke = size, max(size) / 90
+    ends = ((0, 0, width, height), (0, height, width, 0))
+    return [
+        f'<line class="{kind}" x1="{a:g}" y1="{b:g}" x2="{c:g}" y2="{d:g}" stroke-width="{stroke * wide:g}"/>'
+        for kind, wide in (("strike-ground", 2), ("strike", 1))
+        for a, b, c, d in ends
+    ]
 
 
 def _at(value: float, floor: float, width: float) -> float:

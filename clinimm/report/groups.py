@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,4 +81,16 @@ def _name(facts: RunFacts, row: Mapping[str, Any]) -> str:
     names = str(row["level"]).split(JOIN)
     if len(names) == len(facts.modalities):
         return "all sources present"
+    lacking = [name for name in facts.modalities if name not in names]
+    if len(lacking) < len(names):
+        return "sources: all but " + ", ".join(facts.title(name) for name in lacking)
     return "sources: only " + ", ".join(facts.title(name) for name in names)
+
+
+def range_of(groups: Sequence[Group]) -> tuple[Group, Group] | None:
+    """The groups for which it works worst and best; None where fewer than two have a figure."""
+    known = [group for group in groups if group.estimate.get("value") is not None]
+    if len(known) < 2:
+        return None
+    known.sort(key=lambda group: (float(group.estimate["value"]), group.name))
+    return known[0], known[-1]

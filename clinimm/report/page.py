@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from markupsafe import Markup
 from clinimm.report.words import date, number, percent, plural, signed
 
 _HERE = Path(__file__).parent
+#: What has no business in a text and can change how its neighbours are read: control characters, and
+#: those that turn the direction of writing (Unicode Technical Report 36, section 2.5).
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 def render(template: str, *, more_style: str = "", script: str = "", **values: Any) -> str:
@@ -76,12 +82,25 @@ def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
+def visible(value: Any) -> Any:
+    """A text with a replacement character for each character that cannot be seen, as long as before.
+
+    >>> visible("a" + chr(0x202E) + "b") == "a" + chr(0xFFFD) + "b"
+    True
+    """
+    if not isinstance(value, str) or not _UNSEEN.search(value):
+        return value
+    cleaned = _UNSEEN.sub("\ufffd", value)
+    return Markup(cleaned) if isinstance(value, Markup) else cleaned  # noqa: S704  # was escaped before
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -25,11 +25,16 @@ class Shown:
         uri: ``data:`` address of the picture; None where it cannot be shown.
         size: width and height of the original in pixels; attribution boxes count in these.
         reason: why it cannot be shown, in words without a path; None where it can.
+        origin: name and value of what identifies it in the archive, such as the series' UID.
     """
 
     uri: str | None
     size: tuple[float, float]
     reason: str | None
+    origin: tuple[tuple[str, str], ...] = ()
+
+
+_SERIES_UID = 0x0020000E
 
 
 def open_pixels(workspace: Workspace) -> Opener | str:
@@ -63,13 +68,16 @@ def show(opener: Opener | str, event: Mapping[str, Any] | None, kind: str, side:
         return _unseen("this run holds no locator for the file.")
     try:
         pixels, size = _LOADERS[kind](opener, event, side)
+        origin = _origin(opener, event) if kind == "pixels" else ()
     except CliniMMError as error:
         return _unseen(f"the file cannot be shown: {error}")
     except ModuleNotFoundError as error:
         return _unseen(f"{error.name} is not installed here, so the file cannot be read.")
     except OSError as error:
         return _unseen(f"the file is not where ingest found it: {error.strerror or 'it cannot be read'}.")
-    return Shown(data_uri(_png(_reduced(pixels, side)), "image/png"), size, None)
+    content = _reduced(pixels, side)
+    uri = data_uri(_jpeg(content), "image/jpeg") if kind == "tile" else data_uri(_png(content), "image/png")
+    return Shown(uri, size, None, origin)
 
 
 def _film(opener: Opener, event: Mapping[str, Any], side: int) -> tuple[np.ndarray, tuple[float, float]]:
@@ -80,6 +88,16 @@ def _film(opener: Opener, event: Mapping[str, Any], side: int) -> tuple[np.ndarr
     pixels = np.round(values * 255).astype(np.uint8)
     height, width, channels = pixels.shape
     return (pixels[..., 0] if channels == 1 else pixels), (float(width), float(height))
+
+
+def _origin(opener: Opener, event: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Series and instance UID as the file states them (PS3.3 C.7.3.1, C.12.1)."""
+    from clinimm.modalities.dicom_header import read_header
+    from clinimm.modalities.dicom_values import object_uid
+
+    header = read_header(opener.read(str(event["uri"])))
+    known = (("Series", object_uid(header, _SERIES_UID)), ("Instance", object_uid(header)))
+    return tuple((name, uid or "not stated in the file") for name, uid in known)
 
 
 def _slide(opener: Opener, event: Mapping[str, Any], side: int) -> tuple[np.ndarray, tuple[float, float]]:
@@ -110,7 +128,16 @@ def _png(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, format="PNG", optimize=True)
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _jpeg(pixels: np.ndarray) -> bytes:
+    """For a slide's thumbnail, which shows where tiles lie and is a tenth of the PNG."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="JPEG", quality=85)
     return stream.getvalue()
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 from clinimm.core.record import write_text
 from clinimm.progress import Progress
 from clinimm.report.facts import RunFacts
+from clinimm.report.many import write_pages
 from clinimm.report.model_card import model_card
 from clinimm.report.page import render
-from clinimm.report.patient_report import patient_page
-from clinimm.report.subject import read_subject
+from clinimm.report.subject import read_prediction
 from clinimm.workspace import Workspace
 
 
@@ -21,11 +21,9 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     facts = RunFacts(workspace)
     folder = workspace.stage("report")
     write_text(folder / "model_card.html", model_card(facts))
-    rows = []
     chosen = explained_subjects(workspace)[: workspace.config.report.patients]
-    for subject_id in progress.track(chosen, "patient pages", len(chosen)):
-        write_text(folder / "patients" / f"{subject_id}.html", patient_page(facts, subject_id))
-        rows.append(dict(read_subject(facts, subject_id).prediction))
+    write_pages(workspace, chosen, progress)
+    rows = [read_prediction(facts, subject_id) for subject_id in chosen]
     index = render(
         "index.html",
         facts=facts,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from clinimm.cohort.stage import read_spec
 from clinimm.cohort.window import visible
+from clinimm.core.attribution import CHECK_COLUMNS, INTERACTION_COLUMNS, STANDING_COLUMNS
 from clinimm.core.errors import DataError
+from clinimm.evaluate.metrics import wilson
 from clinimm.report.facts import RunFacts, split_key
 from clinimm.workspace import Workspace
 
@@ -20,6 +22,13 @@ from clinimm.workspace import Workspace
 _REQUESTED = ".requested"
 #: Held-out subjects within this distance in probability count as "like this one".
 _NEAR = 0.10
+_NEEDED = ("attributions", "summary", "contributions")
+#: What runs of earlier versions do not have, and the columns that a page asks for.
+_OPTIONAL: dict[str, list[str]] = {
+    "interactions": list(INTERACTION_COLUMNS),
+    "checks": list(CHECK_COLUMNS),
+    "standings": list(STANDING_COLUMNS),
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class SubjectFacts:
         attributions: its rows of ``attributions.parquet``; empty where it was not explained.
         summary: its row of ``summary.parquet``, or None.
         contributions: modality -> Shapley value.
+        interactions, checks, standings: its rows of the tables of that name; empty in older runs.
         events: its rows of ``events.parquet`` that a model may see (``cohort/window.py``).
     """
 
@@ -40,6 +50,9 @@ class SubjectFacts:
     attributions: pd.DataFrame
     summary: Mapping[str, Any] | None
     contributions: Mapping[str, float]
+    interactions: pd.DataFrame
+    checks: pd.DataFrame
+    standings: pd.DataFrame
     events: pd.DataFrame
 
     @property
@@ -73,7 +86,7 @@ def is_explained(workspace: Workspace, subject_id: str) -> bool:
         DataError: the subject has no held-out prediction in this run.
     """
     facts = RunFacts(workspace)
-    return _explanation(facts, _prediction(facts, subject_id)) is not None
+    return _explanation(facts, read_prediction(facts, subject_id)) is not None
 
 
 def read_subject(facts: RunFacts, subject_id: str) -> SubjectFacts:
@@ -83,7 +96,7 @@ def read_subject(facts: RunFacts, subject_id: str) -> SubjectFacts:
         DataError: the subject has no held-out prediction in this run.
         MissingStageError: the run has no predictions.
     """
-    prediction = _prediction(facts, subject_id)
+    prediction = read_prediction(facts, subject_id)
     tables = _explanation(facts, prediction)
     cohort = facts.cohort[facts.cohort["subject_id"] == subject_id]
     summary = None if tables is None else _record(tables["summary"])
@@ -96,6 +109,10 @@ def read_subject(facts: RunFacts, subject_id: str) -> SubjectFacts:
         attributions=pd.DataFrame() if tables is None else tables["attributions"],
         summary=summary,
         contributions={str(name): float(value) for name, value in contributions.items()},
+        **{
+            name: pd.DataFrame(columns=columns) if tables is None else tables[name]
+            for name, columns in _OPTIONAL.items()
+        },
         events=_events(facts, subject_id, prediction["index_time"]),
     )
 
@@ -108,24 +125,33 @@ def neighbours(
     None where fewer than ``minimum`` are near: a share of nine people is no evidence, and might
     tell who they are.
     """
+    rows = others(facts, prediction)
+    low, high = max(0.0, prediction["probability"] - near), min(1.0, prediction["probability"] + near)
+    rows = rows[rows["probability"].between(low, high)]
+    if len(rows) < minimum:
+        return None
+    positives = int((rows["label"] == 1).sum())
+    return Neighbours(len(rows), positives, *wilson(positives, len(rows)), low, high)
+
+
+def others(facts: RunFacts, prediction: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of the other held-out subjects with a label, of the same class and repeat."""
     table = facts.predictions
-    rows = table[
+    return table[
         (table["split"] == "held_out")
         & (table["repeat"] == prediction["repeat"])
         & (table["class_name"] == prediction["class_name"])
         & (table["subject_id"] != prediction["subject_id"])
         & table["label"].notna()
     ]
-    low, high = max(0.0, prediction["probability"] - near), min(1.0, prediction["probability"] + near)
-    rows = rows[rows["probability"].between(low, high)]
-    if len(rows) < minimum:
-        return None
-    positives = int((rows["label"] == 1).sum())
-    interval = binomtest(positives, len(rows)).proportion_ci(method="wilson")
-    return Neighbours(len(rows), positives, float(interval.low), float(interval.high), low, high)
 
 
-def _prediction(facts: RunFacts, subject_id: str) -> dict[str, Any]:
+def read_prediction(facts: RunFacts, subject_id: str) -> dict[str, Any]:
+    """The row of ``predictions.parquet`` that a subject's page is about.
+
+    Raises:
+        DataError: the subject has no held-out prediction in this run.
+    """
     rows = facts.predictions[
         (facts.predictions["subject_id"] == subject_id) & (facts.predictions["split"] == "held_out")
     ]
@@ -142,19 +168,25 @@ def _prediction(facts: RunFacts, subject_id: str) -> dict[str, Any]:
 
 
 def _explanation(facts: RunFacts, prediction: Mapping[str, Any]) -> dict[str, pd.DataFrame] | None:
-    """The three tables of the subject, where they explain this very model's answer."""
+    """The tables of the subject, where they explain this very model's answer."""
     subject = str(prediction["subject_id"])
     for folder in (facts.root / "explain", facts.root / "explain" / _REQUESTED / subject):
         if not (folder / "summary.parquet").exists():
             continue
         tables = {}
-        for name in ("attributions", "summary", "contributions"):
-            table = pd.read_parquet(folder / f"{name}.parquet")
+        for name in (*_NEEDED, *_OPTIONAL):
+            table = _table(folder / f"{name}.parquet", _OPTIONAL.get(name))
             same = (table["subject_id"] == subject) & (table["class_name"] == prediction["class_name"])
             tables[name] = table[same & (table["model_digest"] == prediction["model_digest"])]
         if len(tables["summary"]):
             return tables
     return None
+
+
+def _table(path: Path, columns: list[str] | None) -> pd.DataFrame:
+    if columns is not None and not path.exists():
+        return pd.DataFrame(columns=columns)
+    return pd.read_parquet(path)
 
 
 def _events(facts: RunFacts, subject_id: str, index_time: pd.Timestamp) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import math
 from datetime import datetime
 
 DASH = "–"
+_PERCENT_SIGN = "\u00a0%"
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -61,6 +62,30 @@ def natural_frequency(probability: float) -> str:
     if 0.095 <= probability <= 0.905:
         return f"about {round(10 * probability)} in 10"
     return f"about {round(100 * probability)} in 100"
+
+
+def of_hundred(probability: float) -> str:
+    """A probability as a count of a hundred, the same denominator for every patient.
+
+    One denominator, so that two pages can be compared (Gigerenzer and Hoffrage 1995).
+
+    >>> of_hundred(0.231), of_hundred(0.001), of_hundred(0.999)
+    ('about 23 of 100', 'fewer than 1 of 100', 'more than 99 of 100')
+    """
+    if probability <= 0.005:
+        return "fewer than 1 of 100"
+    if probability >= 0.995:
+        return "more than 99 of 100"
+    return f"about {round(100 * probability)} of 100"
+
+
+def percent_range(low: float, high: float) -> str:
+    """An interval of shares.
+
+    >>> percent_range(0.11, 0.35), percent_range(0.001, 0.08)
+    ('11 to 35\xa0%', 'under 1 to 8\xa0%')
+    """
+    return f"{percent(low).removesuffix(_PERCENT_SIGN)} to {percent(high)}"
 
 
 def before(hours: float) -> str:

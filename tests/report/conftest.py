@@ -42,6 +42,23 @@ XSS = (
     "\u202e<iframe srcdoc='&lt;script&gt;alert(10)&lt;/script&gt;'>",
     "]]><script>alert(11)</script>",
 )
+#: More of them for the patient report: style sheets, other encodings, characters that cannot be seen.
+MORE_XSS = (
+    "</style><style>body{display:none}</style>",
+    "} body { background: url(https://evil.example/a) } .x {",
+    "expression(alert(12)) url('javascript:alert(13)') @import 'https://evil.example/b.css';",
+    "--></script><script>alert(14)</script><!--",
+    "+ADw-script+AD4-alert(15)+ADw-/script+AD4-",
+    "\x00<scr\x00ipt>alert(16)</scr\x00ipt>",
+    "\u202etxt.exe\u2066 \u200f \ufeff",
+    "<math><mtext></p><img src=x onerror=alert(17)>",
+    "<details open ontoggle=alert(18)><input autofocus onfocus=alert(19)>",
+    "<base href='https://evil.example/'><meta http-equiv=refresh content='0;url=https://evil.example/'>",
+    "data:text/html,<script>alert(20)</script>",
+    "&lt;img src=x onerror=alert(21)&gt; &#60;script&#62;alert(22)&#60;/script&#62;",
+    "${alert(23)} #{alert(24)} <%= alert(25) %> {% include '/etc/passwd' %}",
+    "\\u003cscript\\u003ealert(26)\\u003c/script\\u003e",
+)
 INDEX = pd.Timestamp("2024-03-02T10:00:00Z")
 NOTE = (
     "Admitted with three days of cough. Breathing got worse overnight and needs oxygen at 4 litres. "
@@ -252,7 +269,7 @@ def _write_evaluation(workspace: Workspace, predictions: pd.DataFrame, hostile: 
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     for name in ("roc", "calibration", "subsets"):
-        words = hostile.replace("&", "&amp;").replace("<", "&lt;")
+        words = hostile.replace("&", "&amp;").replace("<", "&lt;").replace("\x00", "")
         (figures / f"{name}.svg").write_text(
             '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="200" viewBox="0 0 300 200">'
             f'<text x="10" y="20" style="fill: #444444">{name} {words}</text></svg>'
@@ -300,11 +317,25 @@ def explanations(subject: str, film: str, hostile: str) -> Explanations:
         | {"modality": name, "shapley": value}
         for name, value in values.items()
     ]
+    named = {key: common[key] for key in ("subject_id", "task", "class_name", "method", "model_digest")}
+    checks = [
+        named | {"modality": name, "check": "deletion", "value": -0.2, "against": 0.3, "judged": 0.5}
+        for name in (*values, "all")
+    ]
+    standings = [
+        named
+        | {"modality": name, "state": "shown", "failed": "[]", "sentence": "All 1 checks hold." + hostile}
+        for name in (*values, "all")
+    ]
+    interactions = [named | {"modality": "ehr", "other": "radiology", "interaction": -0.4}]
     return Explanations.from_rows(
         {
             "attributions": [common | place for place in places],
             "summary": [summary],
             "contributions": contributions,
+            "interactions": interactions,
+            "checks": checks,
+            "standings": standings,
         }
     )
 
@@ -372,4 +403,4 @@ def _write_records(workspace: Workspace) -> None:
 
 @pytest.fixture
 def xss() -> tuple[str, ...]:
-    return XSS
+    return XSS + MORE_XSS

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,11 @@ import pytest
 from clinimm.core.errors import DataError
 from clinimm.core.pseudonym import KEY_VARIABLE
 from clinimm.report.facts import RunFacts
+from clinimm.report.page import asset
 from clinimm.report.patient_report import MAX_BYTES, patient_page, write_patient_report
+from tests.report.conftest import NOTE
 
+_OWN_SCRIPTS = (asset("patient_viewer.js"),)
 _PAGES = {"model_card.html", "../model_card.html", "index.html", "../audit/audit.html"}
 
 
@@ -38,7 +42,7 @@ def dangerous(page: str) -> list[str]:
     """What on a page could run or load something."""
     found = []
     for tag, attributes in Elements(page).found:
-        if tag in {"script", "iframe", "object", "embed", "form", "link", "base"}:
+        if tag in {"iframe", "object", "embed", "form", "link", "base"}:
             found.append(tag)
         for name, value in attributes.items():
             text = (value or "").strip().lower()
@@ -47,7 +51,8 @@ def dangerous(page: str) -> list[str]:
             local = text.startswith(("#", "data:image/", "patients/")) or text in _PAGES
             if name in {"href", "src", "srcdoc"} and not local:
                 found.append(f"{tag} {name}={value}")
-    return found
+    scripts = re.findall(r"<script[^>]*>(.*?)</script", page, re.DOTALL | re.IGNORECASE)
+    return found + [text for text in scripts if text not in _OWN_SCRIPTS]
 
 
 def test_hostile_text_stays_text(make_run: Callable, xss: tuple[str, ...]) -> None:
@@ -59,9 +64,10 @@ def test_hostile_text_stays_text(make_run: Callable, xss: tuple[str, ...]) -> No
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 5
     assert "{{ 7 * 7 }}" in page, "data must not be read as a template"
     assert not any(text in page for text in xss if "<" in text)
+    assert not set(page) & {"\u202e", "\u2066", "\u200f", "\ufeff", "\x00"}, "nothing unseen is left"
 
 
-def test_the_policy_allows_the_own_stylesheet_and_nothing_else(run) -> None:
+def test_the_policy_allows_the_own_stylesheet_and_script_and_nothing_else(run) -> None:
     page = patient_page(RunFacts(run.workspace), run.subject)
     (policy,) = [
         meta["content"] or ""
@@ -72,7 +78,10 @@ def test_the_policy_allows_the_own_stylesheet_and_nothing_else(run) -> None:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none';")
-    assert "script-src" not in policy and "unsafe" not in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy and "http" not in policy
     assert not re.search(r'\sstyle="', page), "the policy blocks style attributes"
 
 
@@ -95,6 +104,11 @@ def test_the_first_screen_leads_with_answer_performance_and_verdicts(run) -> Non
         "too few patients to show",
         "Audit: inconclusive",
         "Does combining the sources help?",
+        "How well this works:",
+        "95&nbsp;% interval",
+        "of 100 patients like this one would be expected to have it",
+        "What was there, and what its absence costs",
+        "Like the patients it learned from?",
     ):
         assert words in first_screen
     prediction = RunFacts(run.workspace).predictions.set_index("subject_id").loc[run.subject]
@@ -105,7 +119,10 @@ def test_evidence_is_in_the_records_own_words(run) -> None:
     page = patient_page(RunFacts(run.workspace), run.subject)
     assert "Creatinine (LOINC 2160-0)" in page
     assert "1.9 mg/dL" in page and "(high)" in page and "0.6 to 1.2" in page
-    assert "30 h before" in page
+    assert "30 h before" in page and "2024-03-01 04:00 UTC" in page
+    assert "needs oxygen at 4 litres. No</q>" in page
+    start = NOTE.index("needs oxygen")
+    assert f"{start} to {start + 28}" in page
     assert '<mark class="raises">needs oxygen at 4 litres. No<sup>+0.52</sup></mark>' in page
     assert '<mark class="lowers">No chest pain' not in page, "overlapping marks go to the stronger"
     assert "data:image/png;base64," in page
@@ -174,5 +191,57 @@ def test_every_picture_has_words_and_every_control_a_label(run) -> None:
     for svg in elements.named("svg"):
         assert svg.get("aria-label") or svg.get("aria-hidden") == "true"
     assert all(image.get("alt") for image in elements.named("img"))
-    assert page.count("<label><input") == len(elements.named("input")) > 0
+    assert len(re.findall(r"<label>\w+ <input", page)) == len(elements.named("input")) > 0
     assert elements.named("html")[0]["lang"] == "en"
+
+
+def _set_standing(run, state: str, sentence: str) -> None:
+    path = run.workspace.root / "explain" / "standings.parquet"
+    pd.read_parquet(path).assign(state=state, failed='["deletion"]', sentence=sentence).to_parquet(path)
+
+
+def test_maps_that_failed_are_struck_out_with_the_reason(run) -> None:
+    _set_standing(run, "struck_out", "Struck out: it points at nothing.")
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert page.count("Struck out: it points at nothing.") == 5, "budget, film, slide, note, record"
+    assert 'class="strike"' in page and "map-card struck" in page
+
+
+def test_maps_that_the_policy_hides_are_left_out_with_the_reason(run) -> None:
+    _set_standing(run, "hidden", "Not shown: it survives the loss of everything learned.")
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert page.count("Not shown: it survives the loss of everything learned.") == 5
+    assert "<mark" not in page and 'class="map"' not in page and "Speaks for it" not in page
+    assert "data:image/png;base64," in page and "needs oxygen at 4 litres" in page, "the record itself stays"
+    assert 'class="waterfall"' not in page
+
+
+def test_each_map_says_its_method_role_and_caveat(run) -> None:
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert page.count("Integrated gradients, an attribution.") == 5
+    assert page.count("not what a change of one part alone would do.") == 5
+
+
+def test_context_is_never_called_an_attribution(run) -> None:
+    path = run.workspace.root / "explain" / "summary.parquet"
+    pd.read_parquet(path).assign(method="attention_rollout").to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "Attention rollout, context only, not an attribution." in page
+
+
+def test_only_a_release_takes_the_banner_away(run) -> None:
+    banner = "Research use only. Not for diagnosis"
+    folder = run.workspace.stage("register")
+    for alias, shown in (("candidate", True), ("released", False)):
+        (folder / "registration.json").write_text(json.dumps({"alias": alias}))
+        assert (banner in patient_page(RunFacts(run.workspace), run.subject)) == shown
+    audit = run.workspace.root / "audit" / "audit.json"
+    audit.write_text(json.dumps(json.loads(audit.read_text()) | {"exit_status": 1}))
+    assert banner in patient_page(RunFacts(run.workspace), run.subject), "no release against the audit"
+
+
+def test_a_run_of_an_earlier_version_still_has_pages(run) -> None:
+    for name in ("standings", "checks", "interactions"):
+        (run.workspace.root / "explain" / f"{name}.parquet").unlink()
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "Nobody checked this map in this run." in page and "left no table of checks" in page
