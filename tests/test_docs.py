@@ -22,14 +22,17 @@ from clinimm.audit.policy import load_policy
 from clinimm.cli.app import app
 from clinimm.cohort.spec import CohortSpec, load_cohort
 from clinimm.config import PipelineConfig, load_pipeline
-from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS
 from clinimm.core.errors import Refusal
 from clinimm.core.event import EVENT_COLUMNS
 from clinimm.core.prediction import PREDICTION_COLUMNS
 from clinimm.core.record import RunRecord
 from clinimm.evaluate.stage import SCHEMA_FILE
-from clinimm.explain.tables import CONTRIBUTION_COLUMNS
+from clinimm.explain.check import CHECKS
+from clinimm.explain.promise import PROMISES
+from clinimm.explain.tables import RELEASE_TABLES, TABLES
 from clinimm.register.registration import Registration
+from clinimm.serve.access_log import Entry
+from clinimm.serve.feedback import REASONS, Feedback
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -147,7 +150,8 @@ def defined(module: str) -> set[str]:
             found |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+            names = (name for target in targets for name in ast.walk(target))
+            found |= {name.id for name in names if isinstance(name, ast.Name)}
     return found
 
 
@@ -220,14 +224,42 @@ def rows(heading: str) -> list[str]:
         ("events.parquet", list(EVENT_COLUMNS)),
         ("refusals.parquet", [field.name for field in fields(Refusal)]),
         ("predictions.parquet", list(PREDICTION_COLUMNS)),
-        ("attributions.parquet", list(ATTRIBUTION_COLUMNS)),
-        ("summary.parquet", list(EXPLANATION_SUMMARY_COLUMNS)),
-        ("contributions.parquet", list(CONTRIBUTION_COLUMNS)),
+        *((f"{name}.parquet", list(columns)) for name, (columns, _) in TABLES.items()),
+        *((f"{name}.parquet", list(columns)) for name, columns in RELEASE_TABLES.items()),
         ("record.json", [field.name for field in fields(RunRecord)]),
     ],
 )
 def test_tables_of_the_files_reference_are_the_code_s(heading: str, columns: list[str]) -> None:
     assert rows(heading) == columns
+
+
+def test_the_records_of_the_application_are_documented() -> None:
+    line = {"number", "time", *(field.name for field in fields(Entry)), "previous", "digest"}
+    assert set(rows("access.jsonl")) == line
+    assert set(rows("feedback")) == {"number", *(field.name for field in fields(Feedback)), "digest"}
+    text = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+    assert all(f"`{reason}`" in text for reason in REASONS)
+
+
+def test_methods_and_checks_of_the_explanations_page_are_the_code_s() -> None:
+    page = (ROOT / "docs" / "concepts" / "explanations.md").read_text(encoding="utf-8")
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"
+    ]
+    named = {cells[0].strip("`"): cells for cells in lines}
+    for name, promise in PROMISES.items():
+        _, sums, unit, role, _ = named[name]
+        assert (sums.startswith("yes"), unit, role.strip("*")) == (promise.sums, promise.unit, promise.role)
+    rules = {rule.check: rule for rule in load_policy(ROOT / "governance" / "policy.yaml").explanations.rules}
+    known = {
+        name: cells for cell, cells in named.items() for name in re.findall(r"\w+", cell) if name in CHECKS
+    }
+    assert set(CHECKS) - set(known) == {"pointing_game", "mass_inside", "iou"}  # of films, not of every map
+    for name, (*_, limit, fails) in known.items():
+        rule = rules.get(name)
+        found = re.search(r"[\d.]+$", limit)
+        assert (found and float(found[0])) == (rule and rule.limit), name
+        assert fails.replace(" ", "_") == (rule.fails if rule else ""), name
 
 
 def test_metrics_and_registration_keys_are_documented() -> None:

@@ -21,7 +21,11 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["01_first_run.ipynb", "02_your_own_data.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_first_run.ipynb",
+        "02_your_own_data.ipynb",
+        "03_explanations.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
