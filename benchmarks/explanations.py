@@ -5,10 +5,11 @@
 Three tables. Agreement and speed: exact modality Shapley values against Captum's ``ShapleyValues`` on
 the same model and coalitions, integrated gradients against Captum called by hand; processor seconds, best
 of N rounds, one thread. Faithfulness: for every method and modality the gain in deletion and insertion
-over random orders, how many random orders both curves beat, infidelity, sensitivity, the residual, each a
+over random orders, how many maps beat 95 % of random orders (of noise 5 % do), infidelity at the best
+scale, sensitivity, the residual, each a
 mean over held-out subjects with its interval (n is the number of subjects, fewer where one lacks the
 modality). Randomisation: the rank correlation with the trained map that is left once all weights are
-shuffled, mean over shuffles with 1.96 standard errors.
+shuffled, its size whatever its sign, mean over shuffles with 1.96 standard errors.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ from clinimm.nn.tokens import Batch
 
 _STEPS, _SHUFFLES = 32, 6
 _MOST_SHUFFLED = 8
+#: Share of random orders that the policy asks a map to beat.
+_BEATEN = 0.95
 
 
 @dataclass(frozen=True)
@@ -190,17 +193,14 @@ def faithfulness(case: Case, method: str) -> pd.DataFrame:
 
 def faithfulness_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
     """The table of faithfulness, method by method."""
-    wanted = ("deletion", "insertion", "infidelity", "sensitivity", "completeness")
+    wanted = ("deletion", "insertion", "infidelity_scaled", "sensitivity", "completeness")
     for method in methods:
         table = faithfulness(case, method)
         seconds = table[table["check"] == "seconds"]["value"].median()
         for modality, rows in table.groupby("modality", sort=True):
             cells = [_cell(rows[rows["check"] == check]["value"].to_numpy(float)) for check in wanted]
-            both = rows.pivot(index="subject", columns="check", values="value")
-            better = "–"
-            if {"deletion", "insertion"} <= set(both):
-                known = both[["deletion", "insertion"]].dropna()
-                better = f"{((known > 0).all(axis=1)).mean():.0%} of {len(known)}"
+            beaten = rows[rows["check"] == "random_orders"]["value"].dropna()
+            better = f"{(beaten >= _BEATEN).mean():.0%} of {len(beaten)}" if len(beaten) else "–"
             speed = f"{seconds:.2f}" if modality == ALL else ""
             name = f"{method}{' (context)' if METHODS[method].role == 'context' else ''}"
             yield " | ".join(["", name, modality, *cells[:2], better, *cells[2:], speed, ""]).strip()
@@ -218,7 +218,8 @@ def randomisation_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
         found = pd.DataFrame([vars(one) for one in cascade(case.model, explain, setting.layout, _SHUFFLES)])
         deep = found[(found["depth"] == DEEPEST) & (found["tokens"] > 3)]
         for modality, rows in deep.groupby("modality", sort=True):
-            shuffles = rows.groupby("seed")[["correlation", "correlation_of_sizes", "ssim"]].mean()
+            sizes = rows.assign(correlation=rows["correlation"].abs())  # a shuffle may turn a map round
+            shuffles = sizes.groupby("seed")[["correlation", "correlation_of_sizes", "ssim"]].mean()
             mean, error = shuffles.mean(), shuffles.std(ddof=1) / len(shuffles) ** 0.5
             cells = [
                 "–" if np.isnan(mean[column]) else f"{mean[column]:+.2f} ± {1.96 * error[column]:.2f}"
@@ -245,8 +246,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if not (options.run / "predict" / "predictions.parquet").is_file():
-        print(f"{options.run} holds no finished run: `make demo` makes runs/demo.", file=sys.stderr)
-        return 2
+        print(f"skipped: {options.run} holds no finished run; `make demo` makes runs/demo.")
+        return 0
     torch.set_num_threads(1)
     case, methods = open_case(options.run, options.subjects), options.methods.split(",")
     print(f"{options.run}: {len(case.subjects)} held-out subjects, class {case.model.classes[case.target]}\n")
@@ -256,7 +257,9 @@ def main() -> int:
     few = replace(case, subjects=case.subjects[:10])
     races = list(agreement_rows(few, options.rounds))
     print("\n".join(row for _, row in races), flush=True)
-    gains = "deletion gain | insertion gain | both above random"
+    gains = (
+        f"deletion gain | insertion gain | beats {_BEATEN:.0%} of random orders (noise: {1 - _BEATEN:.0%})"
+    )
     print(f"\n| method | map | {gains} | infidelity | sensitivity | residual | s |\n" + "|---" * 9 + "|")
     for row in faithfulness_rows(case, methods):
         print(row, flush=True)

@@ -1,9 +1,10 @@
 """How long one patient's full report takes, part by part, and a hundred of them, on a finished run.
 
-    .venv/bin/python benchmarks/patient_report.py runs/demo [--repeats N] [--patients N] [--many N]
+    .venv/bin/python benchmarks/patient_report.py [RUN] [--repeats N] [--patients N] [--many N]
 
-Wall and processor seconds, warm (everything imported, the model and the run's shared tables read once), two
-threads: median and range over repeats of several held-out patients, by the run's own method and checks.
+RUN is runs/demo unless named. Wall and processor seconds, warm (everything imported, the model and the run's
+shared tables read once), two threads: median and range over repeats of several held-out patients, by the
+run's own method and checks.
 ``start`` is what a new process pays once: model, tokens and what pages share. The run itself is not touched:
 results go to a folder beside links to it. With ``--many``, that many patients are explained and written,
 as ``clinimm explain`` and ``clinimm report`` do, pages over all cores.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -178,21 +180,25 @@ def measure_many(workspace: Workspace, count: int) -> None:
     )
 
 
-def main() -> None:
+def main() -> int:
     """Measure the run that is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", default=Path("runs/demo"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--patients", type=int, default=6)
     parser.add_argument("--many", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of torch; 1 on a machine that others use")
     arguments = parser.parse_args()
+    if not (arguments.run / "predict" / "predictions.parquet").is_file():
+        print(f"skipped: {arguments.run} holds no finished run; `make demo` makes runs/demo.")
+        return 0
     torch.set_num_threads(arguments.threads)
     with beside(arguments.run.resolve()) as workspace:
         print_parts(*measure(workspace, arguments.patients, arguments.repeats))
         if arguments.many:
             measure_many(workspace, arguments.many)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from clinimm.core.attribution import MOST_CASES
 from clinimm.core.errors import ConfigError
 from clinimm.yaml_lines import YamlDocument, describe, read_yaml
 
@@ -233,6 +234,24 @@ class ExplainConfig(Frozen):
     )
     cohort: int = Field(
         500, ge=0, description="Held-out subjects whose modality contributions make the table by group."
+    )
+    checked: int = Field(
+        24,
+        ge=0,
+        description="Held-out subjects, drawn at random, whose maps are made and checked for the table by "
+        "group; the explained subjects are extremes and no sample. 0 checks none.",
+    )
+    nearest_cases: int = Field(
+        0,
+        ge=0,
+        le=MOST_CASES,
+        description="Nearest training patients that a page lists, each by pseudonym; 0 lists none. "
+        "`clinimm report RUN --subject S --nearest N` lists them on one page.",
+    )
+    findings: Path | None = Field(
+        None,
+        description="Table (CSV or Parquet) of known findings on pictures: `digest` (SHA-256 of the file), "
+        "`left`, `top`, `right`, `bottom` (pixels). The run then says where its maps lie on them.",
     )
 
 

@@ -9,7 +9,8 @@ from clinimm.workspace import Workspace
 def external_inputs(
     workspace: Workspace, kinds: tuple[str, ...], without_sources: bool = False
 ) -> dict[str, str]:
-    """Name of the outside thing -> SHA-256, for each of ``sources``, ``cohort``, ``policy``.
+    """Name of the outside thing -> SHA-256, for each of ``sources``, ``cohort``, ``policy``,
+    ``findings``.
 
     A source is digested by its listing (path, size, modification time), not by its bytes, so
     that a large export is not read twice.
@@ -55,6 +56,11 @@ def _policy(workspace: Workspace) -> dict[str, str]:
     return {"policy file": digest_file(find_policy(workspace.config.audit.policy))}
 
 
+def _findings(workspace: Workspace) -> dict[str, str]:
+    path = workspace.config.explain.findings
+    return {"findings file": digest_file(path)} if path is not None and path.is_file() else {}
+
+
 def _cohort_alone(workspace: Workspace) -> dict[str, str]:
     from clinimm.cohort.stage import cohort_file
 
@@ -65,5 +71,5 @@ def _nothing(workspace: Workspace) -> dict[str, str]:
     return {}
 
 
-_KINDS = {"sources": _sources, "cohort": _cohort, "policy": _policy}
-_WITHOUT_SOURCES = {"sources": _nothing, "cohort": _cohort_alone, "policy": _policy}
+_KINDS = {"sources": _sources, "cohort": _cohort, "policy": _policy, "findings": _findings}
+_WITHOUT_SOURCES = _KINDS | {"sources": _nothing, "cohort": _cohort_alone}

@@ -172,6 +172,12 @@ class FusionNetwork(nn.Module):
         values = adapter(first).values
         return tokens.with_values(values.expand(len(tokens), -1, -1))
 
+    def fuse(self, embedded: Batch) -> Float[Tensor, "batch feature"]:
+        """What the fusion makes of embedded tokens, before any head reads it; all its tokens in a row."""
+        fused = self.fusion({name: self._adapt(name, tokens) for name, tokens in embedded.items()})
+        assert isinstance(fused, Tokens)
+        return (fused.values * fused.mask[..., None]).flatten(1)
+
     def _attended(self, adapted: Batch, trace: Trace | None) -> Tensor:
         """What attention across all tokens adds to the logit."""
         if trace is None:
@@ -312,6 +318,15 @@ class FusionModel(nn.Module):
             if traces is not None and trace is not None:
                 traces.append(trace)
         return self.calibrate(torch.stack(raw).mean(0))
+
+    def fused(self, embedded: Batch) -> Float[Tensor, "batch feature"]:
+        """Where each subject lies in the fused representation, members side by side.
+
+        Args:
+            embedded: of ``embed``, or some of its modalities: then as if nobody had the others.
+        """
+        parts = [member.fuse(own) for member, own in zip(self._all(), self._apart(embedded), strict=True)]
+        return torch.cat(parts, dim=1)
 
     def reading(self, embedded: Batch) -> list[dict[str, Tensor]]:
         """How far each token of the fusion comes from each embedded one, a member and modality.

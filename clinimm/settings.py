@@ -18,7 +18,7 @@ COHORT_COPY = "cohort.yaml"
 
 
 def resolve(config: PipelineConfig) -> PipelineConfig:
-    """The same settings with absolute source, cohort and policy paths, valid in any folder."""
+    """The same settings with absolute paths of sources and of files beside them, valid in any folder."""
     sources = tuple(
         source.model_copy(update={"root": source.root.expanduser().absolute()}) for source in config.sources
     )
@@ -27,6 +27,10 @@ def resolve(config: PipelineConfig) -> PipelineConfig:
         changes["cohort"] = config.cohort.absolute()
     if config.audit.policy is not None:
         changes["audit"] = config.audit.model_copy(update={"policy": config.audit.policy.absolute()})
+    if config.explain.findings is not None:
+        changes["explain"] = config.explain.model_copy(
+            update={"findings": config.explain.findings.absolute()}
+        )
     return config.model_copy(update=changes)
 
 

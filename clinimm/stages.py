@@ -36,7 +36,7 @@ class Stage:
         purpose: one sentence for people.
         sections: parts of the pipeline file that change its result.
         reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
-        external: what it reads from outside the run: ``sources``, ``cohort`` or ``policy``.
+        external: what it reads from outside the run: ``sources``, ``cohort``, ``policy`` or ``findings``.
         memory: its subfolders that serve its own next run, are no result and always stay.
         staining: what a run for virtual staining does instead; None where that is the same.
     """
@@ -131,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
         "Attribute held-out predictions to pixels, tiles, facts and words.",
         sections=("explain", "modalities", "plugins", "staining"),
         reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
-        external=("policy",),
+        external=("policy", "findings"),
         staining=Staining(
             "clinimm.staining.stages.explain:run",
             "Which pixels and which facts of the record changed a region.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clinimm.config import AuditConfig, PipelineConfig, SourceConfig
+from clinimm.config import AuditConfig, ExplainConfig, PipelineConfig, SourceConfig
 from clinimm.external import external_inputs, sources_are_here
 from clinimm.workspace import Workspace
 
@@ -88,3 +88,13 @@ def test_policy_is_digested_by_content(workspace: Workspace, tmp_path: Path) -> 
     first = external_inputs(Workspace(config), ("policy",))
     policy.write_text("a: 2\n")
     assert external_inputs(Workspace(config), ("policy",)) != first
+
+
+def test_known_findings_count_where_there_are_any(workspace: Workspace, tmp_path: Path) -> None:
+    assert external_inputs(workspace, ("findings",)) == {}
+    path, config = tmp_path / "findings.csv", workspace.config
+    path.write_text("digest,left,top,right,bottom\n")
+    named = config.model_copy(update={"explain": ExplainConfig(findings=path)})
+    first = external_inputs(Workspace(named), ("findings",))
+    path.write_text("digest,left,top,right,bottom\na,0,0,1,1\n")
+    assert external_inputs(Workspace(named), ("findings",)) != first

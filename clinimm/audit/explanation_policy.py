@@ -12,9 +12,11 @@ CheckName = Literal[
     "completeness",
     "deletion",
     "insertion",
+    "random_orders",
     "deletion_edges",
     "insertion_edges",
     "infidelity",
+    "infidelity_scaled",
     "sensitivity",
     "repeatability",
     "member_agreement",
@@ -38,6 +40,9 @@ class MapRule(Frozen):
     limit: float = Field(description="The worst that is tolerated.")
     fails: OnFailure = Field(
         "struck_out", description="What happens to a map that fails: shown struck out, or not at all."
+    )
+    required: bool = Field(
+        False, description="Whether a map of which this was not measured fails, as if it had not kept it."
     )
     why: str = Field("", description="The reason, for people.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,8 +18,14 @@ from clinimm.cli.common import (
     load_workspace,
     runs_folder,
 )
+from clinimm.core.attribution import MOST_CASES
 from clinimm.core.errors import CliniMMError
 from clinimm.register.registration import last_candidate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from clinimm.workspace import Workspace
 
 EXIT_NO_AUDIT = 3
 
@@ -157,6 +163,16 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where the subject's page is written.")
     ] = None,
+    nearest: Annotated[
+        int | None,
+        typer.Option(
+            "--nearest",
+            metavar="N",
+            min=0,
+            max=MOST_CASES,
+            help="List the N nearest training patients, by pseudonym; default is explain.nearest_cases.",
+        ),
+    ] = None,
     settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
@@ -164,6 +180,8 @@ def report(
     if subject is None:
         if out is not None:
             raise typer.BadParameter("--out needs --subject")
+        if nearest is not None:
+            raise typer.BadParameter("--nearest needs --subject; a run's own is explain.nearest_cases")
         _run("report", file, None, settings, quiet)
         return
     from clinimm.report.patient_report import write_patient_report
@@ -172,8 +190,18 @@ def report(
     workspace.config.require_diagnosis("`clinimm report --subject`")
     found = find_subject(workspace, subject)
     out = out or workspace.stage("report") / "patients" / f"{found}.html"
-    write_patient_report(workspace, found, out)
+    count = workspace.config.explain.nearest_cases if nearest is None else nearest
+    write_patient_report(workspace, found, out, _nearest(workspace, found, count))
     typer.echo(f"patient report: {out}")
+
+
+def _nearest(workspace: Workspace, subject: str, count: int) -> pd.DataFrame | None:
+    """The training patients for a page; None where none were asked for, and then torch is not loaded."""
+    if not count:
+        return None
+    from clinimm.explain.nearest import nearest_cases
+
+    return nearest_cases(workspace, [subject], count)
 
 
 def _print_flow(path: Path) -> None:

@@ -61,8 +61,8 @@ def budget_lines(attributions: pd.DataFrame, summary: pd.DataFrame, standings: p
     The rows from the reference to the residual sum to the logit. Shares of a map are no amounts of
     the logit, and are printed as shares.
     """
-    from clinimm.explain.method import CONTEXT, SHARE
     from clinimm.explain.methods import get_method
+    from clinimm.explain.promise import CONTEXT, SHARE
 
     lines: list[str] = []
     for row in summary.itertuples():

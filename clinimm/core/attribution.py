@@ -94,6 +94,7 @@ RANDOMISATION_COLUMNS: dict[str, str] = {
     "tokens": "int64",
     "correlation": "float64",
     "correlation_of_sizes": "float64",
+    "chance": "float64",
     "ssim": "float64",
     "model_digest": "string",
 }
@@ -110,6 +111,42 @@ GROUP_COLUMNS: dict[str, str] = {
     "mean": "float64",
     "low": "float64",
     "high": "float64",
+}
+
+#: Columns of ``explain/localisation.parquet``, one row a map of a picture whose findings are known.
+LOCALISATION_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "method": "string",
+    "modality": "string",
+    "digest": "string",
+    "findings": "int64",
+    "leaning": "int64",
+    "hit": "bool",
+    "hit_by_chance": "float64",
+    "iou": "float64",
+    "mass_inside": "float64",
+    "area": "float64",
+    "size": "string",
+    "model_digest": "string",
+}
+
+#: A page lists at most so many training patients: it is about one patient and no way into the others.
+MOST_CASES = 20
+
+#: Columns of ``explain/nearest.parquet``, one row a training patient near an explained subject.
+NEAREST_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "rank": "int64",
+    "case_id": "string",
+    "distance": "float64",
+    "percentile": "float64",
+    "outcome": "float64",
+    "sources": "string",
+    "model_digest": "string",
 }
 
 #: Columns of ``explain/summary.parquet``, one row a subject, task and class.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clinimm.explain.baselines import ABSENT, reference
 from clinimm.explain.method import Parts
-from clinimm.explain.problem import Problem
+from clinimm.explain.problem import Problem, class_logit
 
 _ROWS = 64
 #: Side of the window that occlusion moves: cells of a picture, or tokens of a sequence.
@@ -89,7 +89,7 @@ def _parts(problem: Problem, scores: tuple[Tensor, ...]) -> Parts:
     if choice == ABSENT:
         nothing = {name: t.with_mask(torch.zeros_like(t.mask)) for name, t in problem.embedded.items()}
         with torch.no_grad():
-            logit = problem.model.logits(nothing)[:, problem.target_class]
+            logit = class_logit(problem.model, problem.model.logits(nothing), problem.target_class)
         return Parts(scores, logit, dict.fromkeys(problem.names, "its absence"))
     counted_from = reference(problem, choice)
     return Parts(scores, problem.logit(counted_from.values), counted_from.words)

@@ -11,10 +11,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from clinimm.explain.method import SHARE
+from clinimm.explain.baselines import TRAINING
+from clinimm.explain.method import Method, Parts
 from clinimm.explain.methods import METHODS, get_method
 from clinimm.explain.problem import DEFAULT, Explainable, Problem, Setting, double, pose
+from clinimm.explain.promise import SHARE
 from clinimm.nn.tokens import Batch
+
+#: Draws of training tokens that a method without draws of its own is averaged over.
+_DRAWS = 16
+_FEWEST_STEPS = 8
 
 __all__ = ["METHODS", "Explainable", "Explanation", "attribute", "explain_problem"]
 
@@ -34,6 +40,7 @@ class Explanation:
         method: name of the method, in ``METHODS``.
         baseline: the name of what the scores are counted from; ``none`` for shares.
         baselines: modality -> the same in words.
+        steps: ``Setting.steps`` that it was made with.
     """
 
     scores: dict[str, np.ndarray]
@@ -43,6 +50,7 @@ class Explanation:
     method: str
     baseline: str
     baselines: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
 
     @property
     def total(self) -> np.ndarray:
@@ -84,9 +92,9 @@ def explain_problem(problem: Problem, method: str) -> Explanation:
         ConfigError: the method is unknown, or cannot do what the setting asks.
     """
     chosen = get_method(method)
-    baseline = chosen.baseline(problem.setting.baseline)
+    asked, baseline = problem.setting, chosen.baseline(problem.setting.baseline)
     problem = replace(problem, setting=replace(problem.setting, baseline=baseline))
-    parts = chosen.run(problem)
+    parts = _averaged(problem, chosen) if baseline == TRAINING and not chosen.draws else chosen.run(problem)
     masks = [tokens.mask for tokens in problem.embedded.values()]
     raw = [torch.where(mask, one, 0.0) for mask, one in zip(masks, parts.scores, strict=True)]
     scores = {name: double(one) for name, one in zip(problem.names, raw, strict=True)}
@@ -95,9 +103,32 @@ def explain_problem(problem: Problem, method: str) -> Explanation:
     logit = double(problem.logit())
     reference = np.full_like(logit, np.nan) if parts.reference is None else double(parts.reference)
     found = Explanation(
-        scores, logit, reference, np.zeros(len(logit)), method, baseline or "none", parts.words or {}
+        scores,
+        logit,
+        reference,
+        np.zeros(len(logit)),
+        method,
+        baseline or "none",
+        parts.words or {},
+        asked.steps,
     )
     return replace(found, delta=found.baseline_logit + found.total - found.logit)
+
+
+def _averaged(problem: Problem, method: Method) -> Parts:
+    """The mean over draws of training tokens: one draw of them is as good a reference as another.
+
+    Each draw has its own seed, none in common with another seed of the setting, and a coarser path, for
+    the errors of many paths average out as well.
+    """
+    setting, runs = problem.setting, []
+    steps = max(_FEWEST_STEPS, setting.steps // 4)
+    for draw in range(_DRAWS):
+        own = replace(setting, seed=_DRAWS * setting.seed + draw, steps=steps)
+        runs.append(method.run(replace(problem, setting=own)))
+    scores = tuple(torch.stack(each).mean(0) for each in zip(*(run.scores for run in runs), strict=True))
+    references = [run.reference for run in runs if run.reference is not None]
+    return Parts(scores, torch.stack(references).mean(0) if references else None, runs[0].words)
 
 
 def _shares(scores: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,7 +14,8 @@ from clinimm.core.errors import ConfigError
 from clinimm.explain.problem import Problem, plain
 
 UNINFORMATIVE, BLURRED, ABSENT, TRAINING = "uninformative", "blurred", "absent", "training"
-#: How far the blurred map is blurred, in cells: a lesion of a few cells is gone, the chest is still there.
+#: How far the blurred map is blurred, in cells. On a map of 14 x 14, 14 % of a finding of 2 x 2 cells is left
+#: in its place, 27 % of 3 x 3 and 38 % of 4 x 4; in a corner 31, 49 and 61 %. A test holds the figures.
 _BLUR_CELLS = 2.0
 
 
@@ -36,9 +37,10 @@ def reference(problem: Problem, choice: str, generator: np.random.Generator | No
 
     Args:
         problem: what is explained.
-        choice: ``uninformative``, the encoder's own; ``blurred``, each picture's map of tokens so blurred
-            that no finding is left, and the encoder's own for modalities without pictures; ``training``, a
-            token of a training subject in each place, drawn by ``generator``.
+        choice: ``uninformative``, the encoder's own; ``blurred``, each picture's map of tokens blurred, which
+            lowers the contrast of small findings and leaves large ones, and the encoder's own for
+            modalities without pictures; ``training``, a token of a training subject in each place, drawn
+            by ``generator``, of the same sort of fact where sorts are told apart.
 
     Raises:
         ConfigError: there is none of that name, or it needs what the setting does not have.
@@ -107,12 +109,27 @@ def _training(problem: Problem, generator: np.random.Generator) -> Reference:
         )
     values = []
     for name, tokens in problem.embedded.items():
-        bank = banks[name].to(tokens.values)
+        bank, sorts = banks[name].to(tokens.values), (problem.setting.reference_kinds or {}).get(name)
         drawn = torch.from_numpy(generator.integers(0, len(bank), size=tuple(tokens.mask.shape)))
+        if sorts is not None and tokens.kind is not None:
+            _draw_own_sort(drawn, tokens.kind.cpu(), sorts.cpu(), generator)
         values.append(bank[drawn.to(bank.device)] * tokens.mask.unsqueeze(-1))
     return Reference(
         tuple(values), dict.fromkeys(problem.names, "tokens of training subjects, drawn at random")
     )
+
+
+def _draw_own_sort(
+    drawn: Int[Tensor, "batch token"],
+    kinds: Int[Tensor, "batch token"],
+    sorts: Int[Tensor, " reference"],
+    generator: np.random.Generator,
+) -> None:
+    """Draw again, in place, among references of a token's own sort, where there are any."""
+    for kind in kinds.unique():
+        places, known = kinds == kind, torch.nonzero(sorts == kind).flatten()
+        if len(known):
+            drawn[places] = known[torch.from_numpy(generator.integers(0, len(known), int(places.sum())))]
 
 
 _MAKERS: dict[str, Callable[[Problem, np.random.Generator], Reference]] = {

@@ -4,82 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from clinimm.explain.attribute import Explanation, attribute, explain_problem
+from clinimm.explain.check import Check
 from clinimm.explain.curves import Curves, Effort, all_curves, curves
 from clinimm.explain.hide import ALL, Hider
 from clinimm.explain.infidelity import all_infidelities
 from clinimm.explain.methods import get_method
 from clinimm.explain.problem import DEFAULT, Explainable, Problem, Setting, pose
+from clinimm.explain.promise import LOGIT
 from clinimm.explain.stability import member_agreement, repeatability, sensitivity
 from clinimm.nn.tokens import Batch
 
 _REFINEMENTS = (1, 2, 4, 8, 16)
 _SMALL_DELTA = 0.01  # share of the logit's change that may be left over
 _SMALLEST_CHANGE = 1e-3
-#: Nodes of the path where a map is computed many times, to see whether it stays the same.
+#: Nodes of the path where a map is made many times and only its change counts.
 _COARSE_STEPS = 16
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a check measures.
-
-    Attributes:
-        title: for people.
-        better: ``lower`` or ``higher``.
-        against: what its value is compared with, where it is; then the gain over that is judged.
-    """
-
-    title: str
-    better: Literal["lower", "higher"]
-    against: str | None = None
-
-
-#: Every check, and in which direction it is good.
-CHECKS: dict[str, Kind] = {
-    "completeness": Kind("What the parts leave over, as a share of the change", "lower"),
-    "deletion": Kind("Deletion AUC against random orders", "lower", "random orders"),
-    "insertion": Kind("Insertion AUC against random orders", "higher", "random orders"),
-    "deletion_edges": Kind("Deletion AUC against an edge detector", "lower", "an edge detector"),
-    "insertion_edges": Kind("Insertion AUC against an edge detector", "higher", "an edge detector"),
-    "infidelity": Kind("Share of what is lost that the map does not foretell", "lower"),
-    "sensitivity": Kind("Largest change of the map when the input moves by a hair", "lower"),
-    "repeatability": Kind("Rank correlation of the map between seeds", "higher"),
-    "member_agreement": Kind("Rank correlation of the map between the model's members", "higher"),
-    "randomisation": Kind("Rank correlation surely left once all weights are random", "lower"),
-    "pointing_game": Kind("Whether the strongest cell meets the finding", "higher"),
-    "mass_inside": Kind("Share of the supporting score on the finding", "higher"),
-    "iou": Kind("Overlap of the strongest cells with the finding", "higher"),
-}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One figure of one map.
-
-    Attributes:
-        name: a name in ``CHECKS``.
-        modality: whose map; ``all`` for the budget as a whole.
-        value: the figure.
-        against: the same figure of what it is compared with; None where it stands alone.
-    """
-
-    name: str
-    modality: str
-    value: float
-    against: float | None = None
-
-    @property
-    def judged(self) -> float:
-        """What a limit of the policy is held against: the gain where there is something to beat."""
-        if self.against is None:
-            return self.value
-        gain = self.value - self.against
-        return gain if CHECKS[self.name].better == "higher" else -gain
 
 
 @dataclass(frozen=True)
@@ -139,7 +82,7 @@ def deletion(
     target_class: int,
     seed: int = 0,
     points: int = 16,
-    random_orders: int = 8,
+    random_orders: int = 50,
 ) -> Deletion:
     """Deletion curve of one subject over the tokens of all modalities together; see ``curves``.
 
@@ -150,7 +93,7 @@ def deletion(
         target_class: which logit.
         seed: of the random orders.
         points: how many removals the curve has; fewer where there are fewer tokens.
-        random_orders: how many random orders are averaged.
+        random_orders: how many random orders, with their reverses, are averaged.
 
     Raises:
         DataError: the batch holds more than one subject.
@@ -182,24 +125,30 @@ def check_maps(
         found.append(Check("completeness", ALL, float(relative_delta(explanation)[0])))
     for name, one in all_curves(hider, scores, edges, seed).items():
         found += _of_curves(name, one)
-    for name, value in all_infidelities(hider, scores, seed=seed).items():
-        found.append(Check("infidelity", name, value))
+    for name, (plain, scaled) in all_infidelities(hider, scores, seed=seed).items():
+        if get_method(explanation.method).unit == LOGIT:
+            found.append(Check("infidelity", name, plain))
+        found.append(Check("infidelity_scaled", name, scaled))
     return found
 
 
-def check_stability(problem: Problem, batch: Batch, method: str) -> list[Check]:
+def check_stability(problem: Problem, batch: Batch, method: str, steps: int | None = None) -> list[Check]:
     """What costs as much as the map itself, several times: sensitivity, seeds, members.
 
     Args:
         problem: of one subject.
         batch: its raw tokens.
         method: a name in ``METHODS``.
+        steps: those that the shown map was made with, where refinement took more than the setting's:
+            another seed must draw as much as it did.
     """
+    shown = replace(problem, setting=replace(problem.setting, steps=steps or problem.setting.steps))
     problem = replace(problem, setting=replace(problem.setting, steps=_COARSE_STEPS))
     moved = sensitivity(problem, lambda one: explain_problem(one, method))
     found = [Check("sensitivity", name, value) for name, value in moved.items() if np.isfinite(value)]
-    if get_method(method).draws:
-        repeated = repeatability(problem, method)
+    chosen = get_method(method)
+    if chosen.drawn(chosen.baseline(problem.setting.baseline)):
+        repeated = repeatability(shown, method)
         found += [Check("repeatability", name, value) for name, value in repeated.items()]
     agreed = member_agreement(problem, batch, method)
     return found + [Check("member_agreement", name, value) for name, value in agreed.items()]
@@ -208,6 +157,7 @@ def check_stability(problem: Problem, batch: Batch, method: str) -> list[Check]:
 def _of_curves(name: str, found: Curves) -> Iterator[Check]:
     yield Check("deletion", name, found.deletion, found.random)
     yield Check("insertion", name, found.insertion, found.random)
+    yield Check("random_orders", name, found.beaten)
     if found.edges_deletion is not None and found.edges_insertion is not None:
         yield Check("deletion_edges", name, found.deletion, found.edges_deletion)
         yield Check("insertion_edges", name, found.insertion, found.edges_insertion)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clinimm.core.errors import DataError
-from clinimm.explain.problem import Problem, double
+from clinimm.explain.problem import Problem, class_logit, double
 from clinimm.nn.tokens import Batch
 
 #: The budget as a whole, beside each modality's own map.
@@ -59,8 +59,12 @@ class Hider:
         with torch.no_grad():
             for start in range(0, len(rows), _ROWS):
                 batch = self._hide(torch.from_numpy(rows[start : start + _ROWS]))
-                found.append(double(self.problem.model.logits(batch)[:, self.problem.target_class]))
+                found.append(self._logit(batch))
         return np.concatenate(found)[place.reshape(-1)]
+
+    def _logit(self, batch: Batch) -> Float[np.ndarray, " row"]:
+        model = self.problem.model
+        return double(class_logit(model, model.logits(batch), self.problem.target_class))
 
     def _hide(self, hidden: Tensor) -> Batch:
         batch, start = {}, 0

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from clinimm.core.errors import ConfigError
+from clinimm.explain.baselines import TRAINING
 from clinimm.explain.problem import Problem
-
-ATTRIBUTION: Final = "attribution"
-CONTEXT: Final = "context"
-LOGIT: Final = "logit"
-SHARE: Final = "share"
+from clinimm.explain.promise import ATTRIBUTION
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Method:
         role: ``attribution``, or ``context``: it tells what the network looked at and not what
             moved its answer, and must be called that wherever it is shown.
         baselines: what scores can be counted from; the first is the usual one.
-        draws: whether another seed gives another answer.
+        draws: whether another seed gives another answer, whatever it is counted from.
         caveat: one sentence on what it does not tell.
     """
 
@@ -58,6 +55,10 @@ class Method:
     baselines: tuple[str, ...] = ()
     draws: bool = False
     caveat: str = ""
+
+    def drawn(self, baseline: str | None) -> bool:
+        """Whether another seed gives another answer when counted from this baseline."""
+        return self.draws or baseline == TRAINING
 
     def baseline(self, wanted: str | None) -> str | None:
         """The baseline to use.

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from clinimm.core.errors import DataError
@@ -47,6 +47,8 @@ class Setting:
         layout: where the tokens lie on their pictures; modalities that it lacks are sequences.
         references: modality -> (token, embedded dim), tokens of training subjects, for the
             baseline ``training``.
+        reference_kinds: modality -> (token,) which sort of fact each of these is, where sorts are told
+            apart; a fact is then replaced by one of its own sort.
     """
 
     baseline: str | None = None
@@ -54,6 +56,7 @@ class Setting:
     seed: int = 0
     layout: Layout | None = None
     references: dict[str, Float[Tensor, "token dim"]] | None = None
+    reference_kinds: dict[str, Int[Tensor, " token"]] | None = None
 
 
 #: Every method's own choice.
@@ -145,9 +148,30 @@ def class_forward(model: Explainable, names: Sequence[str], target_class: int) -
     def forward(*tensors: Tensor) -> Tensor:
         fields = [tensors[start : start + count] for start in range(0, 4 * count, count)]
         tokens = {name: Tokens(*parts) for name, *parts in zip(names, *fields, strict=True)}
-        return model.logits(tokens)[:, target_class]
+        return class_logit(model, model.logits(tokens), target_class)
 
     return forward
+
+
+def class_logit(
+    model: object, logits: Float[Tensor, "batch cls"], target_class: int
+) -> Float[Tensor, " batch"]:
+    """The log odds of a class; what every method explains and every check asks for.
+
+    A class by itself has its logit. Where classes exclude each other the softmax does not heed what is
+    added to all logits alike, so a raw logit may rise while the class grows less probable; its log odds
+    are its logit less the log of the others' summed exponentials. Their sigmoid is the probability.
+
+    Args:
+        model: ``multiclass`` as its ``kind`` says that classes exclude each other.
+        logits: of all classes.
+        target_class: which.
+    """
+    own = logits[:, target_class]
+    if getattr(model, "kind", None) != "multiclass" or logits.shape[1] < 2:
+        return own
+    others = torch.cat([logits[:, :target_class], logits[:, target_class + 1 :]], dim=1)
+    return own - others.logsumexp(dim=1)
 
 
 def plain(tokens: Tokens) -> Tokens:

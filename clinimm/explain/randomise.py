@@ -13,11 +13,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.ndimage import uniform_filter
+from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from clinimm.explain.attribute import Explanation
@@ -38,6 +40,8 @@ DEEPEST = CASCADE[-1][0]
 #: Buffers that were fitted as weights are. Other buffers are statistics of the data and stay.
 _FITTED = {"probes": ("weight", "bias")}
 _SSIM_WINDOW = 3
+#: Orders of so many tokens are all counted (720).
+_ENUMERATED = 6
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Likeness:
         tokens: how many it has.
         correlation: Spearman's, of signed scores.
         correlation_of_sizes: Spearman's, of their sizes.
+        chance: mean of the larger size of the two correlations when one map's tokens change places at
+            random; of up to six tokens every way to do so is counted.
         ssim: structural similarity of the pictures' maps, mean; NaN without a picture.
     """
 
@@ -62,6 +68,7 @@ class Likeness:
     tokens: int
     correlation: float
     correlation_of_sizes: float
+    chance: float
     ssim: float
 
 
@@ -135,10 +142,39 @@ def _compare(
                     len(one),
                     rank_correlation(one, two),
                     rank_correlation(np.abs(one), np.abs(two)),
+                    chance_likeness(one, two),
                     _map_ssim(trained, other, layout, subject, name),
                 )
             )
     return found
+
+
+def chance_likeness(one: Float[np.ndarray, " token"], two: Float[np.ndarray, " token"]) -> float:
+    """How alike two maps are, on average, once the second one's tokens have changed places.
+
+    Likeness is the larger size of the rank correlations of signed scores and of sizes. Of two maps of
+    four tokens it is above a half by chance alone. NaN where a map has no order.
+    """
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(two) == 0:
+        return float("nan")
+    places = shuffled_places(len(one))
+    pairs = ((one, two), (np.abs(one), np.abs(two)))
+    sizes = [np.abs(_ranks(second)[places] @ _ranks(first)) for first, second in pairs]
+    return float(np.max(sizes, axis=0).mean())
+
+
+def shuffled_places(tokens: int, draws: int = 999) -> Int[np.ndarray, "draw token"]:
+    """Every order of up to six tokens, or so many random ones, the same each time."""
+    if tokens <= _ENUMERATED:
+        return np.array(list(permutations(range(tokens))))
+    return np.random.default_rng(0).permuted(np.tile(np.arange(tokens), (draws, 1)), axis=1)
+
+
+def _ranks(values: Float[np.ndarray, " token"]) -> Float[np.ndarray, " token"]:
+    """Ranks of mean zero and length one, so that a product of two is Spearman's correlation."""
+    centred = rankdata(values) - (len(values) + 1) / 2
+    length = float(np.linalg.norm(centred))
+    return centred / length if length > 0 else centred
 
 
 def _map_ssim(

@@ -10,9 +10,11 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student_t
 
+from clinimm.core.attribution import RANDOMISATION_COLUMNS
 from clinimm.explain.attribute import Explanation, attribute
 from clinimm.explain.checks import Check
 from clinimm.explain.contribution import contributions
+from clinimm.explain.curves import FEWEST_TOKENS
 from clinimm.explain.groups import Statistics, by_group, contribution_figures
 from clinimm.explain.hide import ALL
 from clinimm.explain.randomise import DEEPEST, Likeness, cascade
@@ -23,7 +25,6 @@ from clinimm.model import FusionModel
 _STEPS = 8
 #: Shuffles of the weights; all but the first look at the deepest randomisation alone.
 _SHUFFLES = 6
-_FEWEST_TOKENS = 8
 
 
 def randomisation(
@@ -57,29 +58,43 @@ def randomisation(
 def randomisation_checks(table: pd.DataFrame) -> dict[str, list[Check]]:
     """Modality -> what is surely left of its maps once all weights are random.
 
-    Two maps of a few tokens correlate by chance, and the subjects of one shuffle share its weights. So
-    each shuffle counts once, by its mean over subjects, and the figure is the lower end of the
-    interval of their mean's size. Maps of fewer than eight tokens are left out: six shuffles of
-    four tiles can agree by chance.
+    A shuffled weight may turn a map round, or turn some of its parts round: a map of the input comes
+    back with another sign each time. So what counts of each subject and shuffle is the larger size of
+    the correlations of signed scores and of sizes, less what that is by chance, as a share of what it
+    could at most be more than chance. The subjects of one shuffle share its weights, so each shuffle
+    counts once, by its mean over subjects. Maps of fewer than four tokens are left out: they have
+    hardly an order.
     """
-    deep = table[(table["depth"] == DEEPEST) & (table["tokens"] >= _FEWEST_TOKENS)]
+    table = table.reindex(columns=list(RANDOMISATION_COLUMNS))
+    deep = table[(table["depth"] == DEEPEST) & (table["tokens"] >= FEWEST_TOKENS)]
     found = {}
-    for name, rows in deep.groupby("modality", sort=True):
-        shuffles = rows.groupby("seed")["correlation"].mean().dropna().to_numpy(float)
+    for name, rows in deep.assign(left=above_chance(deep)).groupby("modality", sort=True):
+        shuffles = rows.groupby("seed")["left"].mean().dropna().to_numpy(float)
         if len(shuffles) > 1:
             found[str(name)] = [Check("randomisation", str(name), surely_left(shuffles))]
     return found
 
 
-def surely_left(correlations: Float[np.ndarray, " shuffle"], level: float = 0.95) -> float:
-    """Lower end of the one-sided interval (Student) of the size of the mean correlation, at least 0.
+def likeness(rows: pd.DataFrame) -> pd.Series:
+    """The larger size of the correlations of signed scores and of sizes, a row."""
+    return rows[["correlation", "correlation_of_sizes"]].astype(float).abs().max(axis=1)
+
+
+def above_chance(rows: pd.DataFrame) -> pd.Series:
+    """``likeness`` between chance (0) and the same map again (1); negative below chance."""
+    chance = rows["chance"].astype(float)
+    return (likeness(rows) - chance) / (1 - chance)
+
+
+def surely_left(left: Float[np.ndarray, " shuffle"], level: float = 0.95) -> float:
+    """Lower end of the one-sided interval (Student) of the mean over shuffles, at least 0.
 
     >>> round(surely_left(np.array([0.5, 0.5, 0.5])), 3), surely_left(np.array([0.6, -0.5]))
     (0.5, 0.0)
     """
-    error = float(np.std(correlations, ddof=1)) / len(correlations) ** 0.5
-    margin = float(student_t.ppf(level, len(correlations) - 1)) * error
-    return max(0.0, abs(float(np.mean(correlations))) - margin)
+    error = float(np.std(left, ddof=1)) / len(left) ** 0.5
+    margin = float(student_t.ppf(level, len(left) - 1)) * error
+    return max(0.0, float(np.mean(left)) - margin)
 
 
 def cohort_contributions(
@@ -139,11 +154,12 @@ def _named(one: Likeness, subjects: Sequence[str]) -> dict[str, Any]:
         "tokens": one.tokens,
         "correlation": one.correlation,
         "correlation_of_sizes": one.correlation_of_sizes,
+        "chance": one.chance,
         "ssim": one.ssim,
     }
 
 
 def mean_left(table: pd.DataFrame) -> float | None:
-    """Mean correlation of whole budgets after full randomisation; None where it was not measured."""
-    deep = table[(table["depth"] == DEEPEST) & (table["modality"] == ALL)]["correlation"].dropna()
+    """Mean ``likeness`` of whole budgets after full randomisation; None where it was not measured."""
+    deep = likeness(table[(table["depth"] == DEEPEST) & (table["modality"] == ALL)]).dropna()
     return None if deep.empty else float(deep.mean())

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clinimm.core.errors import ConfigError
 from clinimm.explain.method import Parts
-from clinimm.explain.problem import Explainable, Problem
+from clinimm.explain.problem import Explainable, Problem, class_logit
 from clinimm.nn.attention import CLASSES, TOKENS, Attention, Trace
 from clinimm.nn.tokens import Batch, Tokens
 
@@ -117,7 +117,7 @@ def trace(problem: Problem) -> tuple[list[Trace], Tensor]:
     traces: list[Trace] = []
     values = {name: t.with_values(t.values.detach().requires_grad_()) for name, t in problem.embedded.items()}
     with torch.enable_grad():
-        logit = model.logits(values, traces)[:, problem.target_class]
+        logit = class_logit(model, model.logits(values, traces), problem.target_class)
     if any(not {(CLASSES, "latents")} <= {(a.reader, a.read) for a in one.attentions} for one in traces):
         raise ConfigError("the model's fusion does not note its attention, so it has no relevance.")
     return traces, logit

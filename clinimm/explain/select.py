@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pandas as pd
+
+from clinimm.workspace import Workspace
 
 
 def select_subjects(predictions: pd.DataFrame, count: int) -> list[str]:
@@ -40,6 +45,12 @@ def explained_class(predictions: pd.DataFrame, repeat: int = 0) -> pd.DataFrame:
         ["subject_id", "probability", "class_name"], ascending=[True, False, True], kind="stable"
     )
     return ordered.drop_duplicates("subject_id").reset_index(drop=True)
+
+
+def fit_folder(workspace: Workspace, target: Any) -> Path:
+    """The folder of the fit that held a subject out; ``target`` is a row of ``explained_class``."""
+    folder = workspace.root / "train" / "fits" / f"r{target.repeat}-f{target.fold}"
+    return folder if folder.is_dir() else workspace.root / "train" / "model"
 
 
 def _errors(ordered: pd.DataFrame) -> list[int]:

@@ -9,20 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 
 from clinimm.audit.groups import levels_of
 from clinimm.audit.policy import Policy, find_policy, load_policy
 from clinimm.core.attribution import RANDOMISATION_COLUMNS
-from clinimm.core.errors import ConfigError, DataError
+from clinimm.core.errors import ConfigError, DataError, ModelError
 from clinimm.corpus import Corpus
 from clinimm.explain.baselines import TRAINING
 from clinimm.explain.edges import Edges
+from clinimm.explain.findings import load_findings, localisation
 from clinimm.explain.groups import Statistics
 from clinimm.explain.methods import METHODS, get_method
+from clinimm.explain.nearest import nearest_cases
 from clinimm.explain.problem import Setting
+from clinimm.explain.rejudge import judged_again, localisation_checks
 from clinimm.explain.release import (
     check_figures,
     cohort_contributions,
@@ -31,9 +32,10 @@ from clinimm.explain.release import (
     randomisation,
     randomisation_checks,
 )
-from clinimm.explain.select import explained_class, select_subjects
+from clinimm.explain.select import explained_class, fit_folder, select_subjects
 from clinimm.explain.subject import Explainer, Rows
 from clinimm.explain.tables import Explanations, write_release
+from clinimm.explain.training import with_training
 from clinimm.model import FusionModel
 from clinimm.progress import Progress
 from clinimm.tables import load_cohort
@@ -41,8 +43,6 @@ from clinimm.workspace import Workspace
 
 #: Explanations made on request lie here, below ``explain``; hidden, so no result of the stage.
 REQUESTED = ".requested"
-#: Training subjects, and tokens of each modality, from which the baseline ``training`` is drawn.
-_BANK_SUBJECTS, _BANK_TOKENS = 64, 512
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
@@ -66,9 +66,16 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     release = stage.randomisation(chosen)
     stage.judge_by(release)
     found = stage.explain(chosen, progress)
-    groups = stage.groups(targets, found, progress)
+    checked = stage.checks_of_a_sample(targets, progress)
+    groups = stage.groups(targets, checked, progress)
+    findings = load_findings(settings.findings) if settings.findings else {}
+    on_findings = localisation(found.attributions, findings)
+    stage.judge_by(release, on_findings)
+    found = replace(found, standings=stage.standings(found))
     found.write(folder)
-    write_release({"randomisation": release, "groups": pd.DataFrame(groups)}, folder)
+    tables = {"randomisation": release, "groups": pd.DataFrame(groups), "localisation": on_findings}
+    tables["nearest"] = nearest_cases(workspace, list(chosen["subject_id"]), settings.nearest_cases)
+    write_release(tables, folder)
     states = found.standings["state"].value_counts().to_dict()
     return {
         "explained": len(found.summary),
@@ -103,7 +110,8 @@ def explain_subjects(
     stage = _Stage(workspace, method or own)
     known = workspace.root / "explain" / "randomisation.parquet"
     if known.is_file():
-        stage.judge_by(pd.read_parquet(known))
+        located = known.with_name("localisation.parquet")
+        stage.judge_by(pd.read_parquet(known), pd.read_parquet(located) if located.is_file() else None)
     found = stage.explain(targets.loc[list(subject_ids)].reset_index(), progress)
     if method in (None, own):
         for subject in subject_ids:
@@ -152,16 +160,30 @@ class _Stage:
         edges = self.explainer.edges
         return {} if edges is None else {"pictures_without_edges": len(edges.missed)}
 
-    def judge_by(self, release: pd.DataFrame) -> None:
-        """Hold the release's randomisation against every map that the same method makes."""
-        same = release[release["method"] == self.explainer.method]
-        self.explainer = replace(self.explainer, release=randomisation_checks(same))
+    def judge_by(self, release: pd.DataFrame, located: pd.DataFrame | None = None) -> None:
+        """Hold the release's figures against every map that the same method makes.
+
+        Args:
+            release: ``randomisation.parquet``.
+            located: ``localisation.parquet``, where findings are known.
+        """
+        checks = defaultdict(list, randomisation_checks(self._same(release)))
+        for name, more in ({} if located is None else localisation_checks(self._same(located))).items():
+            checks[name] += more
+        self.explainer = replace(self.explainer, release=dict(checks))
+
+    def standings(self, found: Explanations) -> pd.DataFrame:
+        """What becomes of each map by all figures that are known now."""
+        return judged_again(found, self.explainer.release, self.policy.explanations)
+
+    def _same(self, table: pd.DataFrame) -> pd.DataFrame:
+        return table[table["method"] == self.explainer.method]
 
     def explain(self, targets: pd.DataFrame, progress: Progress) -> Explanations:
         """Every table of some subjects."""
         rows: Rows = defaultdict(list)
         for fit, group in self._by_fit(targets):
-            model, explainer = self._load(fit)
+            model, explainer = self._load(fit, group)
             for target in progress.track(list(group.itertuples()), "explain", len(group)):
                 for name, found in explainer.explain(model, target).items():
                     rows[name] += found
@@ -172,7 +194,7 @@ class _Stage:
         count, found = self.workspace.config.explain.randomised, []
         fits = sorted(self._by_fit(chosen), key=lambda item: -len(item[1]))
         if fits and count:
-            model, explainer = self._load(fits[0][0])
+            model, explainer = self._load(*fits[0])
             usable = [
                 bool(set(self.corpus.modalities_of(str(subject))) & set(model.modalities))
                 for subject in fits[0][1]["subject_id"]
@@ -181,8 +203,19 @@ class _Stage:
             found = list(randomisation(explainer, model, rows)) if len(rows) else []
         return pd.DataFrame(found, columns=list(RANDOMISATION_COLUMNS))
 
-    def groups(self, targets: pd.DataFrame, found: Explanations, progress: Progress) -> list[dict[str, Any]]:
-        """Contributions of the cohort and checks of the explained subjects, by group of people."""
+    def checks_of_a_sample(self, targets: pd.DataFrame, progress: Progress) -> pd.DataFrame:
+        """The cheap checks of ``explain.checked`` subjects drawn at random: those on pages are extremes."""
+        config = self.workspace.config
+        count = min(config.explain.checked, len(targets))
+        drawn = targets.sort_values("subject_id").sample(count, random_state=config.seed)
+        explainer, self.explainer = self.explainer, replace(self.explainer, full=False, edges=None)
+        try:
+            return self.explain(drawn, progress).checks
+        finally:
+            self.explainer = explainer
+
+    def groups(self, targets: pd.DataFrame, checks: pd.DataFrame, progress: Progress) -> list[dict[str, Any]]:
+        """Contributions of the cohort and checks of a sample of it, by group of people."""
         cohort = pd.read_parquet(self.workspace.need("cohort", "cohort.parquet"))
         subjects = [str(subject) for subject in targets["subject_id"]]
         attributes = pd.DataFrame(levels_of(cohort, subjects), index=pd.Index(subjects, name="subject_id"))
@@ -191,37 +224,51 @@ class _Stage:
         task = "" if targets.empty else str(targets["task"].iloc[0])
         figures = _merged(self._contributions(targets, progress))
         rows = list(group_rows(task, "contribution", figures, attributes, statistics))
-        rows += group_rows(task, "check", check_figures(found.checks), attributes, statistics)
+        rows += group_rows(task, "check", check_figures(checks), attributes, statistics)
         return rows
 
     def _contributions(self, targets: pd.DataFrame, progress: Progress) -> Iterator[dict[str, pd.DataFrame]]:
         wanted = targets.sort_values("subject_id").head(self.workspace.config.explain.cohort)
         fits = self._by_fit(wanted)
         for fit, group in progress.track(fits, "contributions", len(fits)):
-            yield cohort_contributions(self.explainer, self._load(fit)[0], group)
+            yield cohort_contributions(self.explainer, self._load(fit, group)[0], group)
 
     def _by_fit(self, targets: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         """Subjects by the folder of the fit that held them out."""
-        fits = [str(_fit(self.workspace, target)) for target in targets.itertuples()]
+        fits = [str(fit_folder(self.workspace, target)) for target in targets.itertuples()]
         order = targets.assign(fit=pd.Series(fits, index=targets.index, dtype=str))
         return [(str(fit), group) for fit, group in order.groupby("fit", sort=True)]
 
-    def _load(self, fit: str) -> tuple[FusionModel, Explainer]:
-        """A fit, and the explainer with tokens of its training subjects where they are the baseline."""
+    def _load(self, fit: str, targets: pd.DataFrame) -> tuple[FusionModel, Explainer]:
+        """A fit, and the explainer with tokens of its training subjects where they are the baseline.
+
+        Raises:
+            ModelError: it is not the model that predicted all of these subjects: it may have trained on them.
+        """
         if self._loaded is None or self._loaded[0] != fit:
             self._loaded = (fit, FusionModel.from_pretrained(Path(fit)))
         model = self._loaded[1]
+        check_predicted_by(model, fit, targets)
         if self.explainer.setting.baseline != TRAINING:
             return model, self.explainer
-        setting = self.explainer.setting
-        bank = _bank(self.workspace, self.corpus, model, Path(fit).name)
-        return model, replace(self.explainer, setting=replace(setting, references=bank))
+        training = _training(self.workspace, Path(fit).name)
+        setting = with_training(self.explainer, model, training, self.workspace.config.seed)
+        return model, replace(self.explainer, setting=setting)
 
 
-def _fit(workspace: Workspace, target: Any) -> Path:
-    """The folder of the fit that held this subject out."""
-    folder = workspace.root / "train" / "fits" / f"r{target.repeat}-f{target.fold}"
-    return folder if folder.is_dir() else workspace.root / "train" / "model"
+def check_predicted_by(model: FusionModel, fit: str, targets: pd.DataFrame) -> None:
+    """Refuse to explain subjects by another model than the one that predicted them.
+
+    Raises:
+        ModelError: a prediction has another digest.
+    """
+    others = sorted(set(targets["model_digest"].astype(str)) - {model.digest})
+    if others:
+        raise ModelError(
+            f"{fit} is model {model.digest[:12]}, but held-out predictions are of "
+            f"{', '.join(one[:12] for one in others)}: the fit that predicted them is gone or changed, and "
+            "this one may have trained on these subjects. Run `clinimm train` and `clinimm predict` again."
+        )
 
 
 def _edges(workspace: Workspace) -> Edges:
@@ -233,19 +280,18 @@ def _edges(workspace: Workspace) -> Edges:
     return Edges(Opener(build_sources(workspace.config), key))
 
 
-def _bank(workspace: Workspace, corpus: Corpus, model: FusionModel, fit: str) -> dict[str, torch.Tensor]:
-    """Embedded tokens of some training subjects of a fit, a modality."""
+def _training(workspace: Workspace, fit: str) -> Sequence[str]:
+    """The subjects that a fit was trained on; ``train/model`` is the only fit where there is one.
+
+    Raises:
+        ModelError: there is no such fit, and others are no stand-in: they trained on other subjects.
+    """
     fits = {one.name: one for one in load_cohort(workspace, needs_labels=False).fits}
-    training = fits[fit if fit in fits else next(iter(fits))].training
-    random = np.random.default_rng(workspace.config.seed)
-    drawn = random.permutation(training)[:_BANK_SUBJECTS]
-    with torch.no_grad():
-        embedded = model.embed(corpus.batch([str(one) for one in drawn], model.statistics))
-    found = {}
-    for name, tokens in embedded.items():
-        real = tokens.values[tokens.mask].float()
-        found[name] = real[torch.from_numpy(random.permutation(len(real))[:_BANK_TOKENS])]
-    return found
+    if fit in fits:
+        return fits[fit].training
+    if len(fits) == 1:
+        return next(iter(fits.values())).training
+    raise ModelError(f"{fit} is none of the fits of this cohort ({', '.join(fits)}); fit the model again.")
 
 
 def _merged(parts: Iterable[dict[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:

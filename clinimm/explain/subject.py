@@ -102,7 +102,7 @@ class Explainer:
         problem = pose(model, batch, index, setting)
         edges = self.edges.of(self.corpus, subject, places) if self.edges else None
         checks = check_maps(problem, found, edges)
-        checks += check_stability(problem, batch, self.method) if self.full else []
+        checks += check_stability(problem, batch, self.method, found.steps) if self.full else []
         common = {
             "subject_id": subject,
             "task": str(target.task),

@@ -15,6 +15,8 @@ from clinimm.core.attribution import (
     EXPLANATION_SUMMARY_COLUMNS,
     GROUP_COLUMNS,
     INTERACTION_COLUMNS,
+    LOCALISATION_COLUMNS,
+    NEAREST_COLUMNS,
     RANDOMISATION_COLUMNS,
     STANDING_COLUMNS,
 )
@@ -42,7 +44,12 @@ TABLES: dict[str, tuple[Columns, list[str]]] = {
 }
 
 #: The same for tables about the release rather than a subject; rows keep their order.
-RELEASE_TABLES: dict[str, Columns] = {"randomisation": RANDOMISATION_COLUMNS, "groups": GROUP_COLUMNS}
+RELEASE_TABLES: dict[str, Columns] = {
+    "randomisation": RANDOMISATION_COLUMNS,
+    "groups": GROUP_COLUMNS,
+    "localisation": LOCALISATION_COLUMNS,
+    "nearest": NEAREST_COLUMNS,
+}
 
 
 @dataclass(frozen=True)

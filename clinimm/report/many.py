@@ -10,6 +10,7 @@ from clinimm.core.record import write_text
 from clinimm.parallel import cores, run_jobs
 from clinimm.progress import Progress
 from clinimm.report.facts import RunFacts
+from clinimm.report.nearest import kept_cases
 from clinimm.report.patient_report import patient_page
 from clinimm.workspace import Workspace
 
@@ -53,5 +54,5 @@ def _written(workspace: Workspace, subjects: Sequence[str]) -> Iterator[str]:
     facts = RunFacts(workspace)
     for subject in subjects:
         path = workspace.root / "report" / "patients" / f"{subject}.html"
-        write_text(path, patient_page(facts, subject))
+        write_text(path, patient_page(facts, subject, nearest=kept_cases(facts)))
         yield subject

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from clinimm.report.words import date, number, percent, plural, signed
+from clinimm.report.words import date, number, percent, plural, share, signed
 
 _HERE = Path(__file__).parent
 #: What has no business in a text and can change how its neighbours are read: control characters, and
@@ -105,6 +105,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        {"percent": percent, "number": number, "signed": signed, "date": date, "plural": plural}
+        {
+            "percent": percent,
+            "share": share,
+            "number": number,
+            "signed": signed,
+            "date": date,
+            "plural": plural,
+        }
     )
     return environment

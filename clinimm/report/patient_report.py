@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from clinimm.audit.explanation_policy import ExplanationPolicy
 from clinimm.core.record import write_text
 from clinimm.explain.promise import PROMISES
 from clinimm.report import figures
@@ -21,10 +24,16 @@ from clinimm.report.facts import RunFacts, estimate_text
 from clinimm.report.groups import patient_groups, range_of
 from clinimm.report.labs import lab_chart, labs_of
 from clinimm.report.maps import Map, make_map
+from clinimm.report.nearest import cases_of
 from clinimm.report.page import asset, render
 from clinimm.report.pictures import open_pixels
 from clinimm.report.sources import sources_of
-from clinimm.report.standings import check_rows, left_after_randomisation, map_states
+from clinimm.report.standings import (
+    check_rows,
+    explanation_policy,
+    left_after_randomisation,
+    map_states,
+)
 from clinimm.report.subject import SubjectFacts, neighbours, read_subject
 from clinimm.report.unusual import distances, familiar_verdict
 from clinimm.report.words import of_hundred, percent_range
@@ -34,11 +43,18 @@ from clinimm.workspace import Workspace
 MAX_BYTES = 1_000_000
 _SIDES = (512, 384, 256, 128)
 _PICTURES = 3
+#: Sheets of a printed page part; each says what the banner on the first one says.
+_ON_EVERY_SHEET = (
+    '@page { @bottom-left { content: "Research use only. Not for diagnosis or treatment decisions."; '
+    "font: 8pt sans-serif; } }\n"
+)
 _STAGES = ("ingest", "cohort", "encode", "train", "predict", "explain", "audit")
 
 
-def write_patient_report(workspace: Workspace, subject_id: str, out: Path) -> Path:
-    """Write the page of one subject to ``out``.
+def write_patient_report(
+    workspace: Workspace, subject_id: str, out: Path, nearest: pd.DataFrame | None = None
+) -> Path:
+    """Write the page of one subject to ``out``; ``nearest`` as in ``patient_page``.
 
     Works on any run that has predictions: what is missing (an explanation, a picture, an audit)
     is named on the page.
@@ -48,17 +64,26 @@ def write_patient_report(workspace: Workspace, subject_id: str, out: Path) -> Pa
         MissingStageError: the run has no predictions yet.
     """
     beside_card = out.parent.parent.resolve() == (workspace.root / "report").resolve()
-    write_text(out, patient_page(RunFacts(workspace), subject_id, beside_card))
+    write_text(out, patient_page(RunFacts(workspace), subject_id, beside_card, nearest))
     return out
 
 
-def patient_page(facts: RunFacts, subject_id: str, beside_card: bool = True) -> str:
+def patient_page(
+    facts: RunFacts,
+    subject_id: str,
+    beside_card: bool = True,
+    nearest: pd.DataFrame | None = None,
+    framed: bool = False,
+) -> str:
     """The page as text; equal runs give equal bytes.
 
     Args:
         facts: the run.
         subject_id: whose page.
         beside_card: whether the page will lie where a link to the model card leads somewhere.
+        nearest: rows of ``explain/nearest.parquet``; None leaves the training patients out, as who may
+            see this patient may not be one who may see those.
+        framed: whether a page around it shows the banner, on the screen; on paper it has its own.
     """
     subject = read_subject(facts, subject_id)
     evidence = gather(subject.attributions, subject.events) if len(subject.attributions) else None
@@ -67,9 +92,11 @@ def patient_page(facts: RunFacts, subject_id: str, beside_card: bool = True) -> 
     for side in _SIDES:
         page = render(
             "patient.html",
-            more_style=asset("patient_page.css"),
+            more_style=asset("patient_page.css") + ("" if facts.released else _ON_EVERY_SHEET),
             script=asset("patient_viewer.js"),
             beside_card=beside_card,
+            framed=framed,
+            nearest=cases_of(facts, subject, nearest),
             facts=facts,
             subject=subject,
             prediction=subject.prediction,
@@ -130,7 +157,7 @@ def _evidence(facts: RunFacts, subject: SubjectFacts, evidence: Evidence | None)
         else figures.waterfall(budget.start, budget.steps, "How the logit is put together"),
         "labs": [(lab, lab_chart(lab)) for lab in labs],
         "more_pictures": max(0, len(evidence.pictures) - _PICTURES) if evidence else 0,
-        "checks": _checks(subject),
+        "checks": _checks(subject, explanation_policy(facts)),
         "check_rows": check_rows(facts, subject),
         "randomised": left_after_randomisation(facts),
     }
@@ -186,14 +213,17 @@ def _maps(facts: RunFacts, evidence: Evidence | None, states: Mapping[str, Any],
     ]
 
 
-def _checks(subject: SubjectFacts) -> dict[str, Any] | None:
+def _checks(subject: SubjectFacts, policy: ExplanationPolicy) -> dict[str, Any] | None:
     if subject.summary is None:
         return None
     summary = subject.summary
     change = max(abs(summary["logit"] - summary["baseline_logit"]), 1e-3)
+    relative = abs(summary["convergence_delta"]) / change
+    limit = next((rule.limit for rule in policy.rules if rule.check == "completeness"), None)
     return {
         **summary,
-        "relative": abs(summary["convergence_delta"]) / change,
-        "complete": abs(summary["convergence_delta"]) / change <= 0.05,
+        "relative": relative,
+        "limit": limit,
+        "complete": None if limit is None else relative <= limit,
         "faithful": summary["deletion_auc"] < summary["deletion_auc_random"],
     }

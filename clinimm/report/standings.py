@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -79,7 +80,7 @@ def map_states(facts: RunFacts, subject: SubjectFacts) -> dict[str, MapState]:
 
 def check_rows(facts: RunFacts, subject: SubjectFacts) -> list[tuple[str, list[CheckRow]]]:
     """Each map's title and its checks, the whole budget first."""
-    rules = {rule.check: rule for rule in explanation_policy(facts).rules}
+    rules: dict[str, MapRule] = {rule.check: rule for rule in explanation_policy(facts).rules}
     found: dict[str, list[CheckRow]] = {}
     for row in subject.checks.to_dict("records"):
         against = None if pd.isna(row["against"]) else float(row["against"])
@@ -120,7 +121,7 @@ def explanation_policy(facts: RunFacts) -> ExplanationPolicy:
     return facts.remember("explanation policy", load)
 
 
-def _measured(subject: SubjectFacts, row: Mapping[str, object]) -> bool:
+def _measured(subject: SubjectFacts, row: Mapping[Any, Any]) -> bool:
     return bool(json.loads(str(row["failed"]))) or bool((subject.checks["modality"] == row["modality"]).any())
 
 

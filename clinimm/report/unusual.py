@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,10 @@ def distances(facts: RunFacts, prediction: Mapping[str, Any], present: Sequence[
     for name in present:
         known = facts.remember(
             ("familiar", name, prediction["repeat"], prediction["fold"]),
-            lambda name=name: _Familiar.load(facts, name, prediction),
+            partial(_Familiar.load, facts, name, prediction),
         )
         beyond = None if known is None else known.beyond(str(prediction["subject_id"]))
-        if beyond is not None:
+        if known is not None and beyond is not None:
             found.append(Distance(name, beyond, len(known.trained)))
     return found
 
@@ -139,7 +140,8 @@ class _Pool:
     def load(cls, folder: Path, training: set[str]) -> _Pool | None:
         rows = pd.read_parquet(folder / "tokens.parquet").reset_index(drop=True)
         values = np.load(folder / "values.npy", mmap_mode="r")
-        places = {str(name): found for name, found in rows.groupby("subject_id", sort=True).indices.items()}
+        groups = rows.groupby("subject_id", sort=True).indices
+        places = {str(name): np.asarray(found) for name, found in groups.items()}
         trained = _drawn(sorted(training & set(places)))
         if len(trained) < _FEWEST_TRAINED:
             return None
@@ -169,7 +171,7 @@ def _numbers(rows: pd.DataFrame, trained: Sequence[str]) -> pd.DataFrame | None:
     table = latest.drop_duplicates(["subject_id", "code"]).pivot(
         index="subject_id", columns="code", values="numeric_value"
     )
-    common = table.reindex(trained).notna().mean() >= _COMMON_CODE
+    common = table.reindex(list(trained)).notna().mean() >= _COMMON_CODE
     table = table.loc[:, common].reindex(rows["subject_id"].unique())
     return table if table.shape[1] else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ def flag_of(value: Any, low: Any, high: Any) -> str:
     return "low" if is_number(low) and float(value) < float(low) else ""
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a number that is known."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not pd.isna(value)
 

@@ -26,6 +26,15 @@ def percent(value: float | None, digits: int = 0) -> str:
     return f"{100 * value:.{digits}f}\u00a0%"
 
 
+def share(value: float) -> str:
+    r"""A limit as percent, with as many digits as it was given.
+
+    >>> share(0.05), share(0.125)
+    ('5\xa0%', '12.5\xa0%')
+    """
+    return f"{100 * value:.6g}{_PERCENT_SIGN}"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A figure with ``digits`` decimals.
 

@@ -100,10 +100,15 @@ def record(request: Request, run: str, subject: str) -> Response:
 
 @router.get("/runs/{run}/patients/{subject}/report")
 def report(request: Request, run: str, subject: str) -> Response:
-    """The self-contained report, written now from the tables that were signed."""
+    """The self-contained report, written now from the tables that were signed.
+
+    It never lists training patients: who may see this patient may not be one who may see those. In our
+    frame the banner is ours; a browser that does not say where a page goes gets both.
+    """
     office, served = office_of(request), served_of(request)
     office.explainer.require_own(served, subject)
-    page = framed(patient_page(served.facts, subject, beside_card=False))
+    in_frame = request.headers.get("sec-fetch-dest") == "iframe"
+    page = framed(patient_page(served.facts, subject, beside_card=False, framed=in_frame))
     office.explainer.require_own(served, subject)  # nor was one put there while it was read
     office.catalogue.confirm(served)
     return page

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 
-from clinimm.report.page import stylesheet
+from clinimm.report.page import stylesheet, visible
 from clinimm.report.words import date, number, percent, plural, signed
 from clinimm.serve.guard import CSRF_FIELD
 from clinimm.serve.office import office_of
@@ -51,6 +51,7 @@ def environment() -> Environment:
         loader=ChoiceLoader([FileSystemLoader(_HERE / "templates"), FileSystemLoader(reports)]),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )

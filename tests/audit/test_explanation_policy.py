@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from clinimm.audit.explanation_policy import CheckName, ExplanationPolicy
-from clinimm.explain.checks import CHECKS
+from clinimm.explain.check import CHECKS
 
 
 def test_every_check_can_have_a_rule_and_no_other() -> None:

@@ -96,3 +96,12 @@ def test_what_only_a_diagnosis_has_is_refused_by_name(
     data = ["--data", str(tmp_path)] if verb == "validate" else []
     assert run([verb, str(folder), *options, *data]) == 2
     assert "run stained is for virtual staining" in capsys.readouterr().err
+
+
+def test_training_patients_are_listed_for_one_patient_and_not_too_many(
+    smallest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["report", str(smallest), "--nearest", "3"]) == 2
+    assert "--nearest needs --subject" in capsys.readouterr().err
+    assert run(["report", str(smallest), "--subject", "S", "--nearest", "21"]) == 2
+    assert "20" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from clinimm.explain.layout import Layout
 from clinimm.explain.problem import Setting, pose
 from clinimm.nn.tokens import Tokens
 
+PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "explanations.md"
+
 
 def _places(rows: int, columns: int) -> np.ndarray:
     return np.stack(np.unravel_index(np.arange(rows * columns), (1, rows, columns)), axis=1)
@@ -23,6 +27,17 @@ def test_blurring_a_large_map_is_scipys_gaussian_away_from_its_border() -> None:
     found = blur(values, _places(21, 21), 1.0).reshape(21, 21).numpy()
     expected = gaussian_filter(picture, 1.0, truncate=12.0)
     np.testing.assert_allclose(found[6:-6, 6:-6], expected[6:-6, 6:-6], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("side", "finding", "left"), [(14, 2, 0.14), (14, 3, 0.27), (14, 4, 0.38), (7, 2, 0.17), (7, 3, 0.33)]
+)
+def test_what_is_left_of_a_finding_is_what_the_documents_say(side: int, finding: int, left: float) -> None:
+    picture, start = np.zeros((side, side)), (side - finding) // 2
+    picture[start : start + finding, start : start + finding] = 1
+    found = blur(torch.from_numpy(picture.reshape(-1, 1)), _places(side, side)).flatten().numpy()
+    assert found[picture.flatten() > 0].mean() == pytest.approx(left, abs=0.005)
+    assert f"{left:.0%}".replace("%", " %") in PAGE.read_text(encoding="utf-8")
 
 
 def test_blurring_keeps_pictures_apart_and_leaves_padding() -> None:

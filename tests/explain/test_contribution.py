@@ -9,7 +9,7 @@ import torch
 from captum.attr import ShapleyValues
 
 from clinimm.core.errors import DataError
-from clinimm.explain.contribution import contributions, modality_shapley, shapley
+from clinimm.explain.contribution import contributions, contributions_against, modality_shapley, shapley
 from clinimm.nn.tokens import Batch
 
 
@@ -127,3 +127,57 @@ def test_each_subject_may_be_asked_about_its_own_class(curved, batch_of) -> None
     mixed = contributions(curved, batch, [0, 1])
     np.testing.assert_allclose(mixed.values[0], contributions(curved, batch, 0).values[0])
     np.testing.assert_allclose(mixed.values[1], contributions(curved, batch, 1).values[1])
+
+
+def _of(batch: Batch, subject: int) -> Batch:
+    return {name: tokens.row(subject) for name, tokens in batch.items()}
+
+
+def test_against_others_a_linear_model_gives_the_difference_to_their_mean(linear, batch_of) -> None:
+    """The Shapley value of an additive model is the part's excess over its mean (Lundberg and Lee 2017)."""
+    batch, references = batch_of(), batch_of(4)
+    found = contributions_against(linear, batch, 1, references)
+    for place, name in enumerate(found.names):
+        own, others = (
+            ((one[name].values * 2 * one[name].mask[..., None]).sum(1) @ linear.weights[name])
+            for one in (batch, references)
+        )
+        assert found.values[0, place] == pytest.approx(float(own[0] - others.mean()), abs=1e-5)
+
+
+def test_against_others_parts_sum_up_and_each_coalition_is_asked_by_hand(curved, batch_of) -> None:
+    batch, references = batch_of(), batch_of(3)
+    found = contributions_against(curved, batch, 1, references)
+    for coalition in range(8):
+        logits = [
+            float(
+                curved.logits(
+                    curved.embed(
+                        {
+                            name: (_of(batch, 0) if coalition >> bit & 1 else _of(references, other))[name]
+                            for bit, name in enumerate(found.names)
+                        }
+                    )
+                )[0, 1]
+            )
+            for other in range(3)
+        ]
+        assert found.worth[0, coalition] == pytest.approx(np.mean(logits), abs=1e-5)
+    assert found.values[0].sum() == pytest.approx(found.worth[0, -1] - found.worth[0, 0], abs=1e-9)
+
+
+def test_against_others_what_a_subject_lacks_stays_absent(curved, batch_of) -> None:
+    found = contributions_against(curved, batch_of(notes=True), 1, batch_of(2))
+    lacking = batch_of(2)
+    lacking["notes"] = lacking["notes"].with_mask(torch.zeros_like(lacking["notes"].mask))
+    both = {name: tokens for name, tokens in batch_of(2).items()}
+    one_lacks = both | {
+        "notes": both["notes"].with_mask(both["notes"].mask & torch.tensor([[True], [False]]))
+    }
+    without = contributions_against(curved, one_lacks, 1, batch_of(2))
+    place = without.names.index("notes")
+    assert without.values[1, place] == 0
+    assert not without.present[1, place]
+    assert found.values[0, place] != 0
+    with pytest.raises(DataError, match="notes"):
+        contributions_against(curved, both, 1, lacking)

@@ -1,16 +1,28 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 
 from clinimm.explain.attribute import Explanation, attribute
 from clinimm.explain.hide import ALL
 from clinimm.explain.layout import Layout
-from clinimm.explain.randomise import CASCADE, DEEPEST, cascade, randomise, scaled, ssim
+from clinimm.explain.randomise import (
+    CASCADE,
+    DEEPEST,
+    Likeness,
+    cascade,
+    chance_likeness,
+    randomise,
+    scaled,
+    ssim,
+)
+from clinimm.explain.release import randomisation_checks
 from clinimm.model import FusionModel
 from clinimm.nn.tokens import Batch, Tokens
 from tests.toy import DIM, toy_modalities, toy_spec
@@ -51,6 +63,48 @@ def test_maps_of_the_model_fall_to_chance_and_those_of_the_input_do_not(model, b
         return Explanation(scores, np.zeros(2), np.zeros(2), np.zeros(2), "input", "none")
 
     assert all(one.correlation == pytest.approx(1) for one in cascade(model, of_the_input))
+
+
+def _rows(found: list[Likeness]) -> pd.DataFrame:
+    return pd.DataFrame([vars(one) for one in found])
+
+
+def test_a_map_of_the_input_up_to_sign_survives_and_is_told_from_chance(model, batch) -> None:
+    """Shuffled weights turn such a map round from shuffle to shuffle: its mean correlation is near 0."""
+    signs, parts = iter([1, 1, 1, 1, 1, -1, 1, -1, -1, 1]), np.random.default_rng(0)
+
+    def of_the_input(_: object) -> Explanation:
+        sign = next(signs)
+        scores = {
+            name: sign * t.values[..., 0].double().numpy() * t.mask.numpy() for name, t in batch.items()
+        }
+        return Explanation(scores, np.zeros(2), np.zeros(2), np.zeros(2), "input", "none")
+
+    def of_chance(_: object) -> Explanation:
+        scores = {name: parts.normal(size=(2, 30)) * t.mask.numpy() for name, t in batch.items()}
+        return Explanation(scores, np.zeros(2), np.zeros(2), np.zeros(2), "chance", "none")
+
+    stuck = cascade(model, of_the_input, shuffles=6)
+    deep = [one.correlation for one in stuck if one.depth == DEEPEST]
+    assert abs(np.mean(deep)) < 0.4
+    assert all(check[0].value > 0.95 for check in randomisation_checks(_rows(stuck)).values())
+    free = randomisation_checks(_rows(cascade(model, of_chance, shuffles=6)))
+    assert set(free) == {"a", "b", ALL}
+    assert all(check[0].value < 0.1 for check in free.values())
+
+
+def test_chance_is_counted_exactly_for_few_tokens_and_near_scipys_for_many() -> None:
+    one, two = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.4, 0.1, 0.3, 0.2])
+    found = [abs(spearmanr(one, order).statistic) for order in permutations(two)]
+    assert chance_likeness(one, two) == pytest.approx(np.mean(found))
+    draw = np.random.default_rng(1)
+    one, two = draw.normal(size=(2, 40))
+    drawn = []
+    for _ in range(400):
+        order = draw.permutation(two)
+        drawn.append(max(abs(spearmanr(*p).statistic) for p in ((one, order), (np.abs(one), np.abs(order)))))
+    assert chance_likeness(one, two) == pytest.approx(np.mean(drawn), abs=0.02)
+    assert np.isnan(chance_likeness(one, np.zeros(40)))
 
 
 def test_the_cascade_goes_from_the_answer_down_and_keeps_what_was_randomised(model) -> None:

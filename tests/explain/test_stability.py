@@ -6,6 +6,7 @@ import torch
 from captum.attr import IntegratedGradients
 from captum.metrics import sensitivity_max
 
+from clinimm.explain import checks
 from clinimm.explain.attribute import explain_problem
 from clinimm.explain.hide import ALL
 from clinimm.explain.layout import Layout
@@ -38,7 +39,8 @@ def test_it_equals_captums_sensitivity_max_with_the_same_shifts(curved) -> None:
         return (raw.sum(2),)
 
     def perturb(value: torch.Tensor) -> torch.Tensor:
-        shift = 0.1 * (2 * torch.rand((5, 5, 2), generator=torch.Generator().manual_seed(0)) - 1)
+        spread = problem.values[0].std(correction=0)
+        shift = 0.1 * spread * (2 * torch.rand((5, 5, 2), generator=torch.Generator().manual_seed(0)) - 1)
         return problem.values[0] + shift[1:]
 
     expected = sensitivity_max(explain, problem.values[0], perturb_func=perturb, n_perturb_samples=4)
@@ -49,6 +51,48 @@ def test_it_equals_captums_sensitivity_max_with_the_same_shifts(curved) -> None:
 def test_a_linear_model_moves_no_more_than_its_input(linear, batch_of) -> None:
     found = sensitivity(pose(linear, batch_of(), 1), lambda one: explain_problem(one, "integrated_gradients"))
     assert all(0 < value < 0.1 for value in found.values())
+
+
+def test_a_hair_is_a_share_of_each_modalitys_own_spread(curved, batch_of) -> None:
+    """A modality with five times the spread moves five times as far; the others as before."""
+    batch, moved = batch_of(), []
+
+    def explain(problem):
+        moved.append({n: t.values[1:] - t.values[:1] for n, t in problem.embedded.items()})
+        return explain_problem(problem, "integrated_gradients")
+
+    wide = {**batch, "notes": batch["notes"].with_values(5 * batch["notes"].values)}
+    for one in (batch, wide):
+        sensitivity(pose(curved, one, 1), explain)
+    assert len(moved[0]["notes"]) == 10
+    torch.testing.assert_close(moved[1]["notes"], 5 * moved[0]["notes"], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(moved[1]["ehr"], moved[0]["ehr"])
+    own = 2 * batch["ehr"].values[0, :3]
+    assert float(moved[0]["ehr"].abs().max()) <= 0.02 * float(own.std(correction=0)) + 1e-6
+
+
+def test_repeatability_is_asked_of_maps_with_the_shown_maps_steps(curved, batch_of, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(checks, "repeatability", lambda problem, _: seen.append(problem.setting.steps) or {})
+    checks.check_stability(pose(curved, batch_of(), 1), batch_of(), "gradient_shap", 512)
+    assert seen == [512]
+    shown = checks.attribute_fully(curved, batch_of(), 1, "gradient_shap", 4)
+    assert shown.steps in {4 * factor for factor in (1, 2, 4, 8, 16)}
+    assert shown.steps > 4, "four samples leave more than 1 % over"
+
+
+def test_draws_of_training_tokens_are_draws_whatever_the_method(curved, batch_of) -> None:
+    bank = {
+        name: torch.randn(40, len(weight), generator=torch.Generator().manual_seed(1))
+        for name, weight in curved.weights.items()
+    }
+    setting = Setting(steps=32, baseline="training", references=bank)
+    problem = pose(curved, batch_of(), 1, setting)
+    found = {one.name for one in checks.check_stability(problem, batch_of(), "integrated_gradients")}
+    assert "repeatability" in found
+    usual = pose(curved, batch_of(), 1)
+    found = {one.name for one in checks.check_stability(usual, batch_of(), "integrated_gradients")}
+    assert "repeatability" not in found
 
 
 def test_places_go_with_every_moved_copy(curved, batch_of) -> None:

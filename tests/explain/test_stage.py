@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -11,11 +13,13 @@ import pytest
 import torch
 
 from clinimm.config import PipelineConfig
-from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS
-from clinimm.core.errors import ConfigError, DataError
+from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_COLUMNS, Place
+from clinimm.core.errors import ConfigError, DataError, ModelError
 from clinimm.core.prediction import PREDICTION_COLUMNS
+from clinimm.corpus import Corpus
+from clinimm.explain.findings import FINDING_COLUMNS
 from clinimm.explain.randomise import DEEPEST
-from clinimm.explain.release import randomisation_checks
+from clinimm.explain.release import mean_left, randomisation_checks
 from clinimm.explain.stage import REQUESTED, explain_subjects, run
 from clinimm.explain.tables import RELEASE_TABLES, TABLES
 from clinimm.model import FusionModel
@@ -113,7 +117,42 @@ def test_contributions_sum_to_the_logit_above_no_modality(workspace: Workspace) 
     found = explain_subjects(workspace, ["s00", "s02"], QUIET)
     logit = found.summary.set_index("subject_id")["logit"]
     rest = logit - found.contributions.groupby("subject_id")["shapley"].sum()
-    assert rest["s00"] == pytest.approx(rest["s02"], abs=1e-5), "both fits are the same fold's"
+    model = FusionModel.from_pretrained(workspace.root / "train" / "fits" / "r0-f0").eval()
+    batch = Corpus.load(workspace.root / "encode", ()).batch(["s00"], model.statistics)
+    with torch.no_grad():
+        embedded = model.embed(batch)
+        nothing = {name: t.with_mask(torch.zeros_like(t.mask)) for name, t in embedded.items()}
+        empty = float(model.logits(nothing)[0, 0])
+    assert rest["s00"] == pytest.approx(empty, abs=1e-5)
+    assert rest["s02"] == pytest.approx(empty, abs=1e-5)
+
+
+def test_a_fit_that_is_gone_or_changed_is_not_replaced_by_another(workspace: Workspace) -> None:
+    fits = workspace.root / "train" / "fits"
+    shutil.copytree(fits / "r0-f0", workspace.root / "train" / "model")
+    shutil.rmtree(fits / "r0-f1")
+    assert len(explain_subjects(workspace, ["s00"], QUIET).summary) == 1
+    for explain in (lambda: explain_subjects(workspace, ["s01"], QUIET), lambda: run(workspace, QUIET)):
+        with pytest.raises(ModelError, match="may have trained on these"):
+            explain()
+    shutil.copytree(fits / "r0-f0", fits / "r0-f1")
+    with pytest.raises(ModelError, match="gone or changed"):
+        explain_subjects(workspace, ["s01"], QUIET)
+
+
+def test_the_model_itself_stands_in_where_it_is_what_predicted(workspace: Workspace) -> None:
+    shutil.move(workspace.root / "train" / "fits" / "r0-f0", workspace.root / "train" / "model")
+    assert len(explain_subjects(workspace, ["s00"], QUIET).summary) == 1
+
+
+def test_training_tokens_are_of_the_fits_own_training_subjects_or_none(workspace: Workspace) -> None:
+    shutil.move(workspace.root / "train" / "fits" / "r0-f0", workspace.root / "train" / "model")
+    fits = [Fit(0, fold, tuple(SUBJECTS[fold::2]), (), tuple(SUBJECTS[1 - fold :: 2])) for fold in range(2)]
+    many = mock.patch("clinimm.explain.stage.load_cohort", return_value=mock.Mock(fits=tuple(fits)))
+    with many, pytest.raises(ModelError, match="none of the fits"):
+        explain_subjects(_with(workspace, baseline="training"), ["s00"], QUIET)
+    with mock.patch("clinimm.explain.stage.load_cohort", return_value=mock.Mock(fits=tuple(fits[:1]))):
+        assert len(explain_subjects(_with(workspace, baseline="training"), ["s00"], QUIET).summary) == 1
 
 
 def test_two_runs_write_the_same_bytes(workspace: Workspace) -> None:
@@ -121,7 +160,7 @@ def test_two_runs_write_the_same_bytes(workspace: Workspace) -> None:
     run(workspace, QUIET)
     first = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
     run(workspace, QUIET)
-    assert len(first) == 8
+    assert len(first) == len(TABLES) + len(RELEASE_TABLES)
     assert first == {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
@@ -155,6 +194,31 @@ def test_every_table_has_its_columns_and_speaks_of_the_explained(workspace: Work
         assert list(pd.read_parquet(folder / f"{name}.parquet").columns) == list(columns)
 
 
+def _on_a_film(row: Mapping[str, object], cell: int) -> Place:
+    left = 10.0 * float(str(row["time_hours"]))
+    return Place("pixels", str(row["subject_id"]), (left, 0.0, left + 10, 10.0), "", 0.0)
+
+
+def test_known_findings_are_compared_with_the_maps_and_are_no_input(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    filmed = lambda name, plugins=(): replace(toy_modality(name), locate=_on_a_film)  # noqa: E731
+    with mock.patch("clinimm.explain.subject.get_modality", filmed):
+        run(workspace, QUIET)
+        folder = workspace.root / "explain"
+        before = (folder / "attributions.parquet").read_bytes()
+        assert len(pd.read_parquet(folder / "localisation.parquet")) == 0
+        cells = pd.read_parquet(folder / "attributions.parquet").query("modality == 'a'")
+        strongest = cells.assign(size=cells["score"].abs()).sort_values("size").groupby("digest").tail(1)
+        boxes = pd.DataFrame(strongest["box"].map(json.loads).tolist(), columns=list(FINDING_COLUMNS[1:]))
+        boxes.assign(digest=strongest["digest"].to_numpy()).to_csv(tmp_path / "f.csv", index=False)
+        run(_with(workspace, findings=tmp_path / "f.csv"), QUIET)
+    found = pd.read_parquet(folder / "localisation.parquet").query("modality == 'a'")
+    assert sorted(found["digest"]) == sorted(set(cells["digest"]))
+    assert found["hit"].all()
+    assert (folder / "attributions.parquet").read_bytes() == before
+
+
 def test_every_map_has_a_standing_that_its_checks_explain(workspace: Workspace) -> None:
     notes = run(workspace, QUIET)
     folder = workspace.root / "explain"
@@ -168,7 +232,8 @@ def test_every_map_has_a_standing_that_its_checks_explain(workspace: Workspace) 
                 "subject_id == @row.subject_id and modality == @row.modality and check == @name"
             )
             assert len(own) == 1
-            assert (own["judged"] > 0.05).all() if name == "completeness" else (own["judged"] < 0).all()
+            worst = {"completeness": own["judged"] > 0.05, "random_orders": own["judged"] < 0.95}
+            assert worst.get(name, own["judged"] < 0).all()
 
 
 def test_what_the_page_reads_and_the_checks_table_agree(workspace: Workspace) -> None:
@@ -181,6 +246,7 @@ def test_what_the_page_reads_and_the_checks_table_agree(workspace: Workspace) ->
 
 def test_a_failed_randomisation_hides_every_map_of_that_modality(workspace: Workspace, monkeypatch) -> None:
     row = {"method": "integrated_gradients", "depth": DEEPEST, "tokens": 9, "modality": "a"}
+    row |= {"correlation_of_sizes": 0.2, "chance": 0.0}
     stuck = pd.DataFrame([row | {"seed": seed, "correlation": 0.9} for seed in range(3)])
     folder = workspace.stage("explain")
     stuck.to_parquet(folder / "randomisation.parquet")
@@ -205,6 +271,17 @@ def test_contributions_of_the_cohort_stand_by_group_and_small_groups_are_silent(
     )
     assert pd.isna(about.loc[("sex", "female", "a"), "mean"]), "six are fewer than ten"
     assert set(groups["about"]) == {"contribution", "check"}
+
+
+def test_checks_by_group_are_of_a_random_sample_and_not_of_the_extremes_on_pages(
+    workspace: Workspace,
+) -> None:
+    for count, known in ((11, 11), (0, 0)):
+        run(_with(workspace, checked=count, subjects=2, cohort=0), QUIET)
+        groups = pd.read_parquet(workspace.root / "explain" / "groups.parquet")
+        checks = groups[(groups["about"] == "check") & (groups["level"] == "overall")].set_index("figure")
+        assert len(pd.read_parquet(workspace.root / "explain" / "summary.parquet")) == 2
+        assert (checks.loc["completeness, all", "n"] if len(checks) else 0) == known
 
 
 def test_parts_that_do_not_sum_up_cannot_be_the_runs_own(workspace: Workspace) -> None:
@@ -237,13 +314,24 @@ def test_tokens_of_training_subjects_can_be_the_baseline(workspace: Workspace) -
     assert set(found.attributions["baseline"]) == {"tokens of training subjects, drawn at random"}
 
 
-def test_maps_of_a_few_tokens_are_not_judged_by_their_chance_agreement() -> None:
-    row = {"method": "m", "depth": DEEPEST, "correlation": -0.6}
+def test_what_is_left_is_counted_from_chance_so_that_maps_of_a_few_tokens_are_judged_too() -> None:
+    row = {"method": "m", "depth": DEEPEST, "correlation_of_sizes": 0.1}
     rows = [
-        row | {"seed": seed, "modality": name, "tokens": count}
+        row | {"seed": seed, "modality": name, "tokens": count, "correlation": left, "chance": chance}
         for seed in range(6)
-        for name, count in (("slide", 4), ("film", 49))
+        for name, count, left, chance in (
+            ("by chance", 4, -0.6, 0.6),
+            ("kept", 4, 1.0, 0.6),
+            ("film", 49, (-1) ** seed * 0.6, 0.1),
+            ("no order", 3, 1.0, 0.7),
+        )
     ]
-    found = randomisation_checks(pd.DataFrame(rows))
-    assert set(found) == {"film"}
-    assert found["film"][0].value == pytest.approx(0.6)
+    found = {name: checks[0].value for name, checks in randomisation_checks(pd.DataFrame(rows)).items()}
+    assert found == pytest.approx({"by chance": 0, "kept": 1, "film": 0.5 / 0.9}, abs=1e-9)
+    assert mean_left(pd.DataFrame(rows).assign(modality="all")) > 0.6
+
+
+def test_figures_of_an_older_release_without_chance_are_not_judged() -> None:
+    row = {"method": "m", "depth": DEEPEST, "correlation": 0.9, "correlation_of_sizes": 0.9, "tokens": 40}
+    rows = [row | {"seed": seed, "modality": "film"} for seed in range(6)]
+    assert randomisation_checks(pd.DataFrame(rows)) == {}

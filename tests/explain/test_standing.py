@@ -4,7 +4,7 @@ import pytest
 
 from clinimm.audit.explanation_policy import ExplanationPolicy
 from clinimm.audit.policy import PACKAGED, load_policy
-from clinimm.explain.checks import CHECKS, Check
+from clinimm.explain.check import CHECKS, Check
 from clinimm.explain.standing import judge_map
 
 POLICY = ExplanationPolicy.model_validate(
@@ -52,14 +52,31 @@ def test_the_worst_failure_decides_and_every_one_is_named_in_words() -> None:
     assert found.state == "hidden"
     assert found.sentence == (
         "Not shown: deletion AUC against random orders: 0.70 against 0.50, a gain of -0.20 where at least "
-        "0.1 is asked; rank correlation surely left once all weights are random is 0.40, at most 0.3 is "
-        "asked."
+        "0.1 is asked; rank correlation surely left above chance once all weights are random is 0.40, "
+        "at most 0.3 is asked. Not measured: completeness, repeatability."
     )
 
 
-def test_a_rule_whose_check_was_not_made_says_nothing() -> None:
+def test_a_rule_whose_check_was_not_made_is_named() -> None:
     found = judge_map(GOOD[:1], POLICY)
     assert (found.state, found.measured) == ("shown", ("completeness",))
+    assert found.sentence == "All 1 checks hold. Not measured: deletion, repeatability, randomisation."
+
+
+def test_a_modalitys_map_does_not_lack_what_only_the_whole_has() -> None:
+    found = judge_map([Check("deletion", "notes", -1.0, 0.5)], POLICY)
+    assert found.sentence == "All 1 checks hold. Not measured: repeatability, randomisation."
+
+
+def test_a_required_check_that_was_not_made_fails_the_map() -> None:
+    rules = [rule.model_copy(update={"required": rule.check == "randomisation"}) for rule in POLICY.rules]
+    policy = POLICY.model_copy(update={"rules": tuple(rules)})
+    assert judge_map(GOOD, policy).state == "shown"
+    found = judge_map(GOOD[:3], policy)
+    assert (found.state, found.failed) == ("hidden", ("randomisation",))
+    assert found.sentence.startswith("Not shown: rank correlation surely left")
+    assert found.sentence.endswith("was not measured, but is required.")
+    assert judge_map([], policy).state == "hidden"
 
 
 @pytest.mark.parametrize("state", ["shown", "struck_out", "hidden"])

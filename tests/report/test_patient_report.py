@@ -17,8 +17,10 @@ from clinimm.core.pseudonym import KEY_VARIABLE
 from clinimm.report.facts import RunFacts
 from clinimm.report.page import asset
 from clinimm.report.patient_report import MAX_BYTES, patient_page, write_patient_report
+from clinimm.workspace import Workspace
 from tests.report.conftest import NOTE
 
+_POLICY = "schema: clinimm.policy/1\nrules: [{id: useful, metric: auroc, stat: value, above: 0.5}]\n"
 _OWN_SCRIPTS = (asset("patient_viewer.js"),)
 _PAGES = {"model_card.html", "../model_card.html", "index.html", "../audit/audit.html"}
 
@@ -245,3 +247,47 @@ def test_a_run_of_an_earlier_version_still_has_pages(run) -> None:
         (run.workspace.root / "explain" / f"{name}.parquet").unlink()
     page = patient_page(RunFacts(run.workspace), run.subject)
     assert "Nobody checked this map in this run." in page and "left no table of checks" in page
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ("explanations: {rules: [{check: completeness, limit: 0.125}]}", "Above 12.5\u00a0% of the change"),
+        ("explanations: {rules: [{check: completeness, limit: 0.0001}]}", "<td>does not hold: residual"),
+        ("explanations: {rules: []}", "The policy sets no limit."),
+    ],
+)
+def test_the_limit_of_what_may_be_left_over_is_the_policys(
+    run, tmp_path: Path, policy: str, said: str
+) -> None:
+    (tmp_path / "policy.yaml").write_text(f"{_POLICY}{policy}\n")
+    config = run.workspace.config
+    audit = config.audit.model_copy(update={"policy": tmp_path / "policy.yaml"})
+    workspace = Workspace(config.model_copy(update={"audit": audit}))
+    page = patient_page(RunFacts(workspace), run.subject)
+    assert said in page
+    assert "Above 5" not in page
+
+
+def test_what_parts_are_counted_from_is_what_the_run_says(run) -> None:
+    path = run.workspace.root / "explain" / "attributions.parquet"
+    pd.read_parquet(path).assign(baseline="tokens drawn at random").to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "uninformative" not in page
+    checks = page[page.index('id="checks"') : page.index('id="origin"')]
+    assert "integrated gradients, counted from: Health record, tokens drawn at random" in checks
+
+
+def test_each_printed_sheet_says_research_use_unless_released(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = '@bottom-left { content: "Research use only.'
+    assert sheet in patient_page(RunFacts(run.workspace), run.subject)
+    monkeypatch.setattr(RunFacts, "released", True)
+    assert sheet not in patient_page(RunFacts(run.workspace), run.subject)
+
+
+def test_a_framed_page_leaves_the_banner_to_the_page_around_it_and_keeps_it_on_paper(run) -> None:
+    alone = patient_page(RunFacts(run.workspace), run.subject)
+    framed = patient_page(RunFacts(run.workspace), run.subject, framed=True)
+    assert '<html lang="en">' in alone
+    assert framed == alone.replace('<html lang="en">', '<html lang="en" class="framed">')
+    assert "@media screen { .framed .banner { display: none; } }" in framed

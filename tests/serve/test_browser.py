@@ -238,7 +238,7 @@ def test_a_clinician_signs_in_says_what_they_think_and_then_sees_the_answer(
     page.select_option("#reason", "wrong-evidence")
     page.fill("#comment", "The tube, not the lung.")
     page.click("button:text-is('Record')")
-    assert "The tube, not the lung." in page.locator("aside").inner_text()
+    assert "The tube, not the lung." in page.locator("aside.side").inner_text()
     kept = FeedbackTable(clinic.records).rows()
     assert [(row.kind, row.estimate, row.reason) for row in kept] == [
         ("impression", 0.35, None),
@@ -365,6 +365,8 @@ def test_the_report_in_its_frame_cannot_reach_the_application(
     page.goto(single.address + PATIENT)
     page.frame_locator("iframe.report").locator("p.answer").wait_for()
     inner = next(frame for frame in page.frames if frame.url.endswith("/report"))
+    banner = "getComputedStyle(document.querySelector('.banner')).display"
+    assert (page.evaluate(banner), inner.evaluate(banner)) == ("block", "none"), "it stands once"
     tried = inner.evaluate(
         "() => { try { return String(parent.document.body.innerHTML.length) } catch (e) { return e.name } }"
     )

@@ -1,0 +1,21 @@
+"""``make bench`` runs every script without arguments: none may stop it where a run is not there yet."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["patient_report", "explanations", "explanation_truth"])
+def test_a_benchmark_of_a_finished_run_says_that_it_is_skipped_without_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("captum")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py"])
+    assert import_module(f"benchmarks.{name}").main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("skipped: runs/demo") and "`make demo`" in said
