@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from clinimm.core.event import AGE_YEARS
 from clinimm.report.codes import spoken
-from clinimm.report.values import attributes_of, flag_of, range_text, value_text
+from clinimm.report.values import attributes_of, exact_text, flag_of, range_text, value_text
 from clinimm.report.words import before, date
 
 #: Rows a table of facts shows on each side, and spans that a note has marked.
@@ -29,6 +30,9 @@ class Fact:
         what, value, reference, when: words; empty where the record has none.
         flag: ``high``, ``low`` or empty, against the record's own reference range.
         score: contribution in logits.
+        hours: before the index time.
+        modality: whose map it belongs to, and whose standing it shares.
+        date: day and minute; empty for what has none.
     """
 
     what: str
@@ -38,6 +42,7 @@ class Fact:
     flag: str
     score: float
     hours: float
+    modality: str
     date: str = ""
 
 
@@ -63,9 +68,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Note:
-    """A note with its marked spans; ``spans`` joined give the whole text."""
+    """A note with its marked spans; ``spans`` joined give the whole text; ``modality`` is whose map it is."""
 
     digest: str
+    modality: str
     when: str
     title: str
     total: float
@@ -171,13 +177,14 @@ def _pictures(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Picture, ...]:
 
 def _notes(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Note, ...]:
     found = []
-    for digest, part in rows.groupby("digest", sort=True):
+    for (digest, modality), part in rows.groupby(["digest", "modality"], sort=True):
         event = _event_of(events, str(digest))
         text = None if event is None else event.get("text_value")
         readable = isinstance(text, str)
         found.append(
             Note(
                 digest=str(digest),
+                modality=str(modality),
                 when=before(float(part["time_hours"].iloc[0])),
                 title=spoken(str(event["code"]), attributes_of(event)) if event else "Note",
                 total=float(part["score"].sum()),
@@ -231,8 +238,11 @@ def _fact(row: Mapping[str, Any], events: pd.DataFrame, hours: pd.Series) -> Fac
     same = events[(events["code"] == code) & ((hours - row["time_hours"]).abs() < 1 / 3600)]
     if same.empty:
         return _plain(row)
-    event = next((event for event in _records(same) if value_text(event) in str(row["text"])), None)
-    event = event or _records(same)[0]
+    _, stated, value = str(row["text"]).partition(" = ")
+    alike = [event for event in _records(same) if exact_text(event) == value or not stated]
+    event = alike[0] if alike else None
+    if event is None:  # no row of the record says what the place says: its own words, and nothing beside them
+        return _plain(row)
     attributes = attributes_of(event)
     low, high = attributes.get("reference_low"), attributes.get("reference_high")
     return Fact(
@@ -243,14 +253,18 @@ def _fact(row: Mapping[str, Any], events: pd.DataFrame, hours: pd.Series) -> Fac
         flag=flag_of(event.get("numeric_value"), low, high),
         score=float(row["score"]),
         hours=float(row["time_hours"]),
+        modality=str(row["modality"]),
         date="" if code.startswith("DEMOGRAPHIC//") else _dated(row),
     )
 
 
 def _plain(row: Mapping[str, Any]) -> Fact:
     what, _, value = str(row["text"]).partition(" = ")
+    if what == AGE_YEARS:  # ages from 90 on are not told apart, and nothing here says which this is
+        value = ""
     hours = float(row["time_hours"])
-    return Fact(spoken(what, {}), value, "", before(hours), "", float(row["score"]), hours, _dated(row))
+    score, modality = float(row["score"]), str(row["modality"])
+    return Fact(spoken(what, {}), value, "", before(hours), "", score, hours, modality, _dated(row))
 
 
 def _dated(row: Any) -> str:

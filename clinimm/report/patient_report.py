@@ -8,6 +8,7 @@ doi:10.1001/jama.2023.22295).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from clinimm.report.page import asset, render
 from clinimm.report.pictures import open_pixels
 from clinimm.report.sources import sources_of
 from clinimm.report.standings import (
+    ALL,
     check_rows,
     explanation_policy,
     left_after_randomisation,
@@ -145,10 +147,15 @@ def _first_screen(facts: RunFacts, subject: SubjectFacts) -> dict[str, Any]:
 def _evidence(facts: RunFacts, subject: SubjectFacts, evidence: Evidence | None) -> dict[str, Any]:
     """What moved the answer, and whether that may be believed."""
     budget = budget_of(facts, subject)
-    labs = labs_of(subject.events, subject.attributions)
+    states = map_states(facts, subject)
+    hidden = [name for name, state in states.items() if state.hidden]
+    shown = subject.attributions
+    if hidden and len(shown):  # the order of the charts would tell what the policy hides
+        shown = shown.iloc[:0] if ALL in hidden else shown[~shown["modality"].isin(hidden)]
+    labs = labs_of(subject.events, shown)
     return {
         "evidence": evidence,
-        "states": map_states(facts, subject),
+        "states": states,
         "method": None if subject.summary is None else PROMISES.get(str(subject.summary["method"])),
         "baselines": _baselines(facts, subject),
         "budget": budget,
@@ -156,6 +163,7 @@ def _evidence(facts: RunFacts, subject: SubjectFacts, evidence: Evidence | None)
         if budget is None
         else figures.waterfall(budget.start, budget.steps, "How the logit is put together"),
         "labs": [(lab, lab_chart(lab)) for lab in labs],
+        "labs_by_weight": any(lab.weight for lab in labs),
         "more_pictures": max(0, len(evidence.pictures) - _PICTURES) if evidence else 0,
         "checks": _checks(subject, explanation_policy(facts)),
         "check_rows": check_rows(facts, subject),
@@ -220,10 +228,11 @@ def _checks(subject: SubjectFacts, policy: ExplanationPolicy) -> dict[str, Any] 
     change = max(abs(summary["logit"] - summary["baseline_logit"]), 1e-3)
     relative = abs(summary["convergence_delta"]) / change
     limit = next((rule.limit for rule in policy.rules if rule.check == "completeness"), None)
+    measured = isfinite(summary["deletion_auc"]) and isfinite(summary["deletion_auc_random"])
     return {
         **summary,
         "relative": relative,
         "limit": limit,
         "complete": None if limit is None else relative <= limit,
-        "faithful": summary["deletion_auc"] < summary["deletion_auc_random"],
+        "faithful": summary["deletion_auc"] < summary["deletion_auc_random"] if measured else None,
     }

@@ -93,16 +93,22 @@ def check_rows(facts: RunFacts, subject: SubjectFacts) -> list[tuple[str, list[C
 
 
 def left_after_randomisation(facts: RunFacts) -> list[tuple[str, float, int]]:
-    """Title of each map, its mean correlation once all weights are random, and how many shuffles."""
+    """Title of each map, how like itself it is once all weights are random, and how many shuffles.
+
+    Likeness is the larger of the rank correlations of scores and of their sizes, without its sign: a
+    shuffle draws signs, so a map that survives comes back with either.
+    """
     path = facts.root / "explain" / "randomisation.parquet"
     if not path.is_file():
         return []
     table = pd.read_parquet(path)
     deep = table[(table["depth"] == _DEEPEST) & table["correlation"].notna()]
+    ways = [name for name in ("correlation", "correlation_of_sizes") if name in deep]
+    deep = deep.assign(likeness=deep[ways].abs().max(axis=1))
     return [
         (
             "All sources together" if name == ALL else facts.title(str(name)),
-            float(rows.groupby("seed")["correlation"].mean().mean()),
+            float(rows.groupby("seed")["likeness"].mean().mean()),
             int(rows["seed"].nunique()),
         )
         for name, rows in deep.groupby("modality", sort=True)
@@ -110,13 +116,13 @@ def left_after_randomisation(facts: RunFacts) -> list[tuple[str, float, int]]:
 
 
 def explanation_policy(facts: RunFacts) -> ExplanationPolicy:
-    """The rules about maps; none where the policy file is not here any more."""
+    """The rules about maps; where the policy cannot be read no unchecked map stands."""
 
     def load() -> ExplanationPolicy:
         try:
             return load_policy(find_policy(facts.workspace.config.audit.policy)).explanations
         except CliniMMError:
-            return ExplanationPolicy()
+            return ExplanationPolicy(unmeasured="struck_out")
 
     return facts.remember("explanation policy", load)
 

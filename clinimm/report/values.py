@@ -13,10 +13,16 @@ from clinimm.core.event import AGE_YEARS
 
 def value_text(event: Mapping[str, Any]) -> str:
     """What a row of ``events.parquet`` says, with its unit; ages from 90 on are not told apart."""
+    numeric = event.get("numeric_value")
+    if event.get("code") == AGE_YEARS and is_number(numeric) and float(numeric) >= 90:
+        return "90 or older"
+    return exact_text(event)
+
+
+def exact_text(event: Mapping[str, Any]) -> str:
+    """The value as the places of explanations state it; never for a page, because of ages."""
     numeric, text, unit = event.get("numeric_value"), event.get("text_value"), event.get("unit")
     if numeric is not None and not pd.isna(numeric):
-        if event.get("code") == AGE_YEARS and numeric >= 90:
-            return "90 or older"
         return f"{float(numeric):g}" + (f" {unit}" if isinstance(unit, str) and unit else "")
     return text if isinstance(text, str) else ""
 

@@ -6,6 +6,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clinimm.core.event import AGE_YEARS
 from clinimm.report.evidence import _spans, gather
 
 INDEX = pd.Timestamp("2024-01-01T00:00:00Z")
@@ -63,3 +64,34 @@ def test_values_outside_the_records_own_range_are_flagged() -> None:
         events = _events({"code": "A//1", "numeric_value": value, "attributes": ranges})
         rows = _rows({"kind": "event", "score": 1.0, "text": f"A//1 = {value:g}"})
         assert gather(rows, events).facts[0].flag == flag
+
+
+def test_a_value_that_is_part_of_another_is_not_taken_for_it() -> None:
+    events = _events({"code": "A//1", "numeric_value": 1.0, "unit": "mg/dL"})
+    found = gather(_rows({"kind": "event", "score": 1.0, "text": "A//1 = 11 mg/dL"}), events)
+    assert found.facts[0].value == "11 mg/dL"
+
+
+def test_no_age_from_ninety_on_is_told_apart() -> None:
+    row = {"kind": "event", "score": 1.0, "text": f"{AGE_YEARS} = 94"}
+    assert (
+        gather(_rows(row), _events({"code": AGE_YEARS, "numeric_value": 94.0})).facts[0].value
+        == "90 or older"
+    )
+    assert "94" not in gather(_rows(row), _events()).facts[0].value
+
+
+def test_facts_and_notes_know_whose_map_they_are() -> None:
+    rows = _rows(
+        {"kind": "event", "score": 1.0, "text": "A//1 = 2", "modality": "wearable"},
+        {
+            "kind": "characters",
+            "score": 1.0,
+            "text": "word",
+            "digest": "d",
+            "box": "[0, 4]",
+            "modality": "letters",
+        },
+    )
+    found = gather(rows, _events())
+    assert (found.facts[0].modality, found.notes[0].modality) == ("wearable", "letters")

@@ -291,3 +291,28 @@ def test_a_framed_page_leaves_the_banner_to_the_page_around_it_and_keeps_it_on_p
     assert '<html lang="en">' in alone
     assert framed == alone.replace('<html lang="en">', '<html lang="en" class="framed">')
     assert "@media screen { .framed .banner { display: none; } }" in framed
+
+
+def test_a_check_that_was_not_made_is_not_called_failed(run) -> None:
+    path = run.workspace.root / "explain" / "summary.parquet"
+    table = pd.read_parquet(path)
+    table.assign(deletion_auc=float("nan"), deletion_auc_random=float("nan")).to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert "no better than chance" not in page
+    assert "Do not rely on the maps above" not in page
+    assert "not measured" in page
+
+
+def test_an_outside_modality_obeys_its_own_standing(run) -> None:
+    path = run.workspace.root / "explain" / "attributions.parquet"
+    table = pd.read_parquet(path)
+    mine = table[(table["subject_id"] == run.subject) & (table["kind"] == "event")].iloc[[0]]
+    odd = mine.assign(kind="seconds", modality="wearable", text="lead II, 3 to 4 s", score=0.7654)
+    pd.concat([table, odd], ignore_index=True).to_parquet(path)
+    standing = run.workspace.root / "explain" / "standings.parquet"
+    states = pd.read_parquet(standing)
+    own = states[states["subject_id"] == run.subject].iloc[[0]].assign(modality="wearable", state="hidden")
+    pd.concat([states, own], ignore_index=True).to_parquet(standing)
+    assert "lead II, 3 to 4 s" not in patient_page(RunFacts(run.workspace), run.subject)
+    pd.concat([states, own.assign(state="shown")], ignore_index=True).to_parquet(standing)
+    assert "lead II, 3 to 4 s" in patient_page(RunFacts(run.workspace), run.subject)
