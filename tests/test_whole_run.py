@@ -192,8 +192,8 @@ def test_report_and_explanation_of_a_patient_by_identifier(
     capsys.readouterr()
     assert application.run(["explain", str(run_folder), "--subject", identifier, "-q"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("worse = worse: logit ")
-    assert "completeness error" in text
+    assert text.startswith("worse = worse by integrated gradients\n")
+    assert "residual" in text
 
 
 def test_signed_run_verifies(run_folder: Path) -> None:
