@@ -1,8 +1,11 @@
 """Whether a patient's input looks like what the model was trained on, source by source.
 
 A source's tokens are averaged; the mean distance to the five nearest training patients is held against the
-same figure of each training patient (Sun et al. 2022, arXiv:2204.06507). That finds input from elsewhere, and
-not every wrong answer: alerts of this kind did not make clinicians more accurate (Radensky et al. 2022).
+same figure of each training patient (Sun et al. 2022, arXiv:2204.06507). How rare that is among them is a
+conformal p-value, and the limit is shared between the sources (Bonferroni), so that about one in twenty
+patients like those of the training is flagged, however many sources he has. That finds input from elsewhere,
+and not every wrong answer: alerts of this kind did not make clinicians more accurate (Radensky et al. 2022).
+What a record lacks lies at the mean, so a record that says little is not found unusual.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from clinimm.report.words import percent
 
 _NEAREST = 5
 _FEWEST_TRAINED, _MOST_TRAINED = 50, 500
-#: Further out than this share of the training patients is called unusual.
-_SHARE = 0.99
+#: Share of ordinary patients that may be called unusual by any of their sources.
+_FALSE_FLAGS = 0.05
 _COMMON_CODE = 0.05
 
 
@@ -42,9 +45,17 @@ class Distance:
     n: int
 
     @property
-    def unusual(self) -> bool:
-        """Whether it lies further out than nearly all of them."""
-        return self.beyond > _SHARE
+    def rarity(self) -> float:
+        """Conformal p-value: how often one like them would lie as far out (Vovk et al. 2005)."""
+        return (1 + round(self.n * (1 - self.beyond))) / (self.n + 1)
+
+    def told(self, sources: int) -> bool:
+        """Whether there are training patients enough to call it unusual, beside so many sources."""
+        return (self.n + 1) * _FALSE_FLAGS >= sources
+
+    def unusual(self, sources: int) -> bool:
+        """Whether it is too rare for one of so many sources."""
+        return self.rarity <= _FALSE_FLAGS / sources
 
 
 def distances(facts: RunFacts, prediction: Mapping[str, Any], present: Sequence[str]) -> list[Distance]:
@@ -64,15 +75,18 @@ def distances(facts: RunFacts, prediction: Mapping[str, Any], present: Sequence[
 def familiar_verdict(facts: RunFacts, found: Sequence[Distance], present: Sequence[str]) -> Verdict:
     """The same in words."""
     title = "Like the patients it learned from?"
-    if not found:
+    sources = len(found)
+    told = [one for one in found if one.told(sources)]
+    if not told:
         return Verdict("unsure", title, "Not measured: this run kept too little of its training input.")
-    missed = [facts.title(name) for name in present if name not in {one.modality for one in found}]
+    missed = [facts.title(name) for name in present if name not in {one.modality for one in told}]
     note = (f"Not measured for: {', '.join(missed)}.",) if missed else ()
-    odd = [one for one in found if one.unusual]
+    odd = [one for one in told if one.unusual(sources)]
     if not odd:
+        n = min(one.n for one in told)
         text = (
-            f"Yes: no source lies further out than {percent(_SHARE)} of training patients "
-            f"(n = {min(one.n for one in found)})."
+            f"Nothing unusual was found, by distance to training patients (n = {n}). "
+            f"One in {round(1 / _FALSE_FLAGS)} like them would be flagged."
         )
         return Verdict("pass", title, text, note)
     said = "; ".join(

@@ -47,10 +47,10 @@ def _distances(run, subject: str, names: tuple[str, ...] = ("radiology", "ehr"))
 
 def test_a_patient_from_elsewhere_is_flagged_and_one_from_their_midst_is_not(run) -> None:
     _encode(run, strange=9.0)
-    assert [(one.modality, one.unusual, one.n) for one in _distances(run, run.subject)] == [
+    assert [(one.modality, one.unusual(2), one.n) for one in _distances(run, run.subject)] == [
         ("radiology", True, TRAINED), ("ehr", True, TRAINED),
     ]  # fmt: skip
-    assert not any(one.unusual for one in _distances(run, run.bare))
+    assert not any(one.unusual(2) for one in _distances(run, run.bare))
 
 
 def test_the_figure_is_that_of_nearest_neighbours_computed_elsewhere(run) -> None:
@@ -77,3 +77,23 @@ def test_what_was_not_measured_is_said(run) -> None:
     assert some.tone == "pass" and some.points == ("Not measured for: Clinical notes.",)
     odd = familiar_verdict(facts, [Distance("ehr", 1.0, 99)], ("ehr",))
     assert odd.tone == "fail" and "of 99 training patients" in odd.text
+
+
+@pytest.mark.parametrize("sources", [1, 2, 4])
+def test_one_in_twenty_like_them_is_flagged_however_many_sources_there_are(sources: int) -> None:
+    random = np.random.default_rng(0)
+    flagged = []
+    for _ in range(4000):
+        found = [
+            Distance(str(source), float((random.random(99) < random.random()).mean()), 99)
+            for source in range(sources)
+        ]
+        flagged.append(any(one.unusual(sources) for one in found))
+    assert 0.03 < np.mean(flagged) < 0.06
+
+
+def test_too_few_to_call_one_of_many_sources_unusual_is_not_measured(run) -> None:
+    facts = RunFacts(run.workspace)
+    names = ("ehr", "notes", "radiology", "pathology")
+    few = familiar_verdict(facts, [Distance(name, 1.0, 60) for name in names], names)
+    assert few.tone == "unsure" and "Not measured" in few.text
