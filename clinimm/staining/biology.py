@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from clinimm.staining.compartment import Compartment, cell_signal, compartment_of
 from clinimm.staining.image_metrics import psnr, ssim
-from clinimm.staining.nuclei import DEFAULT, Nuclei, NucleiSettings, Points, find_nuclei, match_points
+from clinimm.staining.nuclei import DEFAULT, Nuclei, NucleiSettings, find_nuclei, match_points
 from clinimm.staining.optical import (
     DAB,
     EOSIN,
@@ -51,12 +52,13 @@ class BiologySettings:
     """How stains are read.
 
     Attributes:
-        weak, moderate, strong: signal from which a nucleus (and, for ``weak``, a pixel) counts as
+        weak, moderate, strong: signal from which a cell (and, for ``weak``, a pixel) counts as
             such. The defaults are QuPath's for the optical density of DAB; a fluorescent signal, in
             0 to 1, is cut at the same values.
         smooth_um: deviation of the Gaussian over which a signal is averaged before it is cut.
         region_um: side of a region.
         least_share: regions of which less is valid are left out.
+        cell_um: how far a cell reaches beyond its nucleus, for stains that are not of nuclei alone.
         match_um: nuclei of source and real stain are the same up to this distance.
         nuclei: what a nucleus looks like.
     """
@@ -67,6 +69,7 @@ class BiologySettings:
     smooth_um: float = 1.0
     region_um: float = 100.0
     least_share: float = 0.5
+    cell_um: float = 3.0
     match_um: float = 4.0
     nuclei: NucleiSettings = DEFAULT
 
@@ -82,7 +85,8 @@ class Measured:
         images: one row a pair and method (``real`` among them): ``unit, pair, method, count,
             density_per_mm2, positive_area, positivity_index, h_score, dice, psnr, ssim``.
         regions: one row a region: ``unit, group, pair, real``, a column a method (mean signal), covariates.
-        nuclei: one row a nucleus that source and real stain share: ``unit, group, pair, real``, methods.
+        nuclei: one row a nucleus that source and real stain share: ``unit, group, pair, real``, methods;
+            the values are those of its cell's part in which the stain lies (``compartment_of``).
         settings: how it was read.
     """
 
@@ -102,11 +106,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One image, read: its smoothed signal and its nuclei."""
+    """One image, read: its signal as it is and smoothed, its nuclei, and what each of their cells holds."""
 
+    raw: Plane
     signal: Plane
     nuclei: Nuclei
-    mean_signal: Float[np.ndarray, " nucleus"]
+    of_cells: Float[np.ndarray, " nucleus"]
     stained: Mask
 
 
@@ -139,7 +144,7 @@ def measure_stain(
     for place, pair in enumerate(pairs):
         unit = pair.subject_id if units is None else units[place]
         own = {REAL: pair.targets[stain], **{name: made[place] for name, made in predictions.items()}}
-        readings = {name: _read(rgb, pair, signal_of(stain), settings) for name, rgb in own.items()}
+        readings = {name: _read(rgb, pair, stain, settings) for name, rgb in own.items()}
         head: dict[str, object] = {"unit": unit, "pair": place}
         for name, row in _image_rows(readings, pair, settings):
             alike = {
@@ -149,9 +154,7 @@ def measure_stain(
             images.append({**head, "method": name, **row, **alike})
         group = "all" if units is None else pair.name
         for rows, read in ((regions, _region_rows), (nuclei, _nucleus_rows)):
-            rows.append(
-                read(readings, pair, signal_of(stain), settings).assign(unit=unit, group=group, pair=place)
-            )
+            rows.append(read(readings, pair, stain, settings).assign(unit=unit, group=group, pair=place))
     return Measured(
         stain=stain,
         signal=signal_of(stain),
@@ -176,11 +179,14 @@ def dice(first: Mask, second: Mask) -> float:
     return 2 * int((first & second).sum()) / total if total else math.nan
 
 
-def _read(rgb: Rgb, pair: StainPair, signal: Signal, settings: BiologySettings) -> _Reading:
-    width = settings.smooth_um / pair.resolution_um
-    plane = ndimage.gaussian_filter(stain_amount(rgb, signal), width)
+def _read(rgb: Rgb, pair: StainPair, stain: str, settings: BiologySettings) -> _Reading:
+    signal = signal_of(stain)
+    raw = stain_amount(rgb, signal)
+    plane = ndimage.gaussian_filter(raw, settings.smooth_um / pair.resolution_um)
     nuclei = inside(find_nuclei(rgb, pair.resolution_um, signal, settings.nuclei), pair.valid)
-    return _Reading(plane, nuclei, nuclei.mean(plane), (plane >= settings.weak) & pair.valid)
+    whole = compartment_of(stain) is Compartment.CELL
+    of_cells = cell_signal(raw, nuclei, settings.cell_um) if whole else nuclei.mean(plane)
+    return _Reading(raw, plane, nuclei, of_cells, (plane >= settings.weak) & pair.valid)
 
 
 def inside(nuclei: Nuclei, valid: Mask) -> Nuclei:
@@ -198,7 +204,7 @@ def _image_rows(
     real = readings[REAL]
     for name, reading in readings.items():
         count = reading.nuclei.count
-        positive = reading.mean_signal >= settings.weak
+        positive = reading.of_cells >= settings.weak
         yield (
             name,
             {
@@ -206,14 +212,14 @@ def _image_rows(
                 "density_per_mm2": count / area_mm2 if pixels else math.nan,
                 "positive_area": float(reading.stained.sum()) / pixels if pixels else math.nan,
                 "positivity_index": float(positive.mean()) if count else math.nan,
-                "h_score": h_score(reading.mean_signal, settings),
+                "h_score": h_score(reading.of_cells, settings),
                 "dice": dice(reading.stained, real.stained),
             },
         )
 
 
 def _region_rows(
-    readings: Mapping[str, _Reading], pair: StainPair, signal: Signal, settings: BiologySettings
+    readings: Mapping[str, _Reading], pair: StainPair, stain: str, settings: BiologySettings
 ) -> pd.DataFrame:
     side = max(1, round(settings.region_um / pair.resolution_um))
     valid = pair.valid.astype(np.float64)
@@ -224,7 +230,7 @@ def _region_rows(
         return (_blocks(plane * valid, side) / np.maximum(share * side**2, 1))[kept]
 
     nuclear = readings[REAL].nuclei
-    if signal is Signal.FLUORESCENCE:  # a dark ground hides the negative nuclei
+    if signal_of(stain) is Signal.FLUORESCENCE:  # a dark ground hides the negative nuclei
         nuclear = find_nuclei(pair.source, pair.resolution_um, None, settings.nuclei)
     source = amounts(pair.source, (HAEMATOXYLIN, _rest_of(pair.source)))
     columns = {name: mean(reading.signal) for name, reading in readings.items()}
@@ -234,30 +240,40 @@ def _region_rows(
 
 
 def _nucleus_rows(
-    readings: Mapping[str, _Reading], pair: StainPair, signal: Signal, settings: BiologySettings
+    readings: Mapping[str, _Reading], pair: StainPair, stain: str, settings: BiologySettings
 ) -> pd.DataFrame:
     source = inside(find_nuclei(pair.source, pair.resolution_um, None, settings.nuclei), pair.valid)
-    places = source.centres
-    if signal is not Signal.FLUORESCENCE:  # whose dark ground hides the negative nuclei
-        places = _confirmed(source, readings[REAL], settings)
-    rows, columns = np.rint(places).astype(np.int64).T
-    return pd.DataFrame({name: reading.signal[rows, columns] for name, reading in readings.items()})
+    real = readings[REAL]
+    own, found = match_points(source.centres, real.nuclei.centres, settings.match_um / pair.resolution_um)
+    places = source.centres.copy()
+    if signal_of(stain) is not Signal.FLUORESCENCE:
+        places[own] = real.nuclei.centres[found]
+
+    def held(reading: _Reading) -> Float[np.ndarray, " nucleus"]:
+        if compartment_of(stain) is Compartment.CELL:
+            return cell_signal(reading.raw, source, settings.cell_um)
+        rows, columns = np.rint(places).astype(np.int64).T
+        return reading.signal[rows, columns]
+
+    values = {name: held(reading) for name, reading in readings.items()}
+    kept = np.ones(source.count, dtype=bool)
+    if signal_of(stain) is not Signal.FLUORESCENCE:  # whose dark ground hides the negative nuclei
+        kept = _confirmed(values[REAL], own, settings)
+    return pd.DataFrame({name: of_cells[kept] for name, of_cells in values.items()})
 
 
-def _confirmed(source: Nuclei, real: _Reading, settings: BiologySettings) -> Points:
-    """Centres of the source's nuclei that the real stain shows too: as a nucleus, or by its brown.
+def _confirmed(
+    real: Float[np.ndarray, " nucleus"], matched: np.ndarray, settings: BiologySettings
+) -> Bool[np.ndarray, " nucleus"]:
+    """Which of the source's nuclei the real stain shows too: as a nucleus, or by its brown.
 
     A blob of the source that is no nucleus is negative in truth, so a model that merely sees what is
     a nucleus would seem to tell positive from negative. Brown hides the counterstain, so that asking
     for a nucleus alone would keep only the darkest of the positive ones.
     """
-    own, found = match_points(source.centres, real.nuclei.centres, settings.match_um / source.resolution_um)
-    places = source.centres.copy()
-    places[own] = real.nuclei.centres[found]
-    rows, columns = np.rint(places).astype(np.int64).T
-    kept = real.signal[rows, columns] >= settings.weak
-    kept[own] = True
-    return places[kept]
+    kept = real >= settings.weak
+    kept[matched] = True
+    return kept
 
 
 def _rest_of(source: Rgb) -> tuple[float, float, float]:
