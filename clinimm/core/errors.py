@@ -18,7 +18,28 @@ A message says what was got, what was expected and what to do.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
+
+#: What parsers of images (DICOM, TIFF, the decoders below them) were seen to raise where a file is damaged; they
+#: have no common base.
+PARSER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
 class CliniMMError(Exception):

@@ -19,7 +19,8 @@ from clinimm.staining.optical import Plane, Signal, signal_of
 _NUCLEAR = frozenset(
     {
         "KI67", "MIB1", "PHH3", "ER", "PR", "AR", "P53", "P63", "P40", "FOXP3", "TTF1", "GATA3", "PAX8",
-        "CDX2", "SOX10", "MLH1", "MSH2", "MSH6", "PMS2", "BCL6", "MUM1", "CYCLIND1", "NKX31", "OCT4", "SATB2", "ERG",
+        "CDX2", "SOX10", "MLH1", "MSH2", "MSH6", "PMS2", "BCL6", "MUM1", "CYCLIND1", "NKX31", "OCT4", "SATB2",
+        "ERG",
     }
 )  # fmt: skip
 

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
-from clinimm.core.errors import InputRejected
+from clinimm.core.errors import PARSER_ERRORS, InputRejected
 from clinimm.modalities.synthetic import Provenance
 from clinimm.staining.signed_attributes import Groups
 
 _CORNER = (128, 256)
-#: What parsers of DICOM and TIFF raise where a file is damaged; they name no common base.
-_PARSER_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 #: Micrometres a pixel along a row and along a column, as a file states them.
 Spacing = tuple[float, float]
@@ -87,7 +68,7 @@ def damage_is_refused(name: str, *more: type[Exception]) -> Iterator[None]:
     Raises:
         InputRejected: ``damaged``.
     """
-    expected: tuple[type[Exception], ...] = (*_PARSER_ERRORS, *more)
+    expected: tuple[type[Exception], ...] = (*PARSER_ERRORS, *more)
     try:
         yield
     except expected as error:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from clinimm.core.errors import InputRejected
+from clinimm.core.errors import PARSER_ERRORS, InputRejected
 from clinimm.modalities.dicom_header import NATIVE, PIXEL_DATA, DicomHeader
 from clinimm.modalities.radiology.codestream import JPEG_BASELINE, SUPPORTED
 from clinimm.modalities.radiology.geometry import read_geometry
@@ -23,22 +21,6 @@ _WANTED = (
 )
 _NUMBER_OF_FRAMES = 0x00280008
 _VR = {4: "CS", 8: "IS"}
-#: Everything that pydicom's decoders were seen to raise on damaged pixel data.
-_DECODER_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
 
 
 def decode_frame(header: DicomHeader, index: int) -> np.ndarray:
@@ -58,7 +40,7 @@ def decode_frame(header: DicomHeader, index: int) -> np.ndarray:
     dataset, position = _data_set(header, index)
     try:
         return pixel_array(dataset, index=position, decoding_plugin=_plugin(header.transfer_syntax))
-    except _DECODER_ERRORS as error:
+    except PARSER_ERRORS as error:
         raise _cannot_decode(error) from error
     except BaseException as error:
         # What pyo3 raises where a decoder in Rust panics is no Exception, and can only be told by name.
