@@ -22,7 +22,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-#: What parsers of images (DICOM, TIFF, the decoders below them) were seen to raise where a file is damaged; they
+#: What parsers of images (DICOM, TIFF, decoders) were seen to raise where a file is damaged; they
 #: have no common base.
 PARSER_ERRORS = (
     ArithmeticError,
