@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.browsing import chromium
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", deadline=None)
@@ -20,6 +24,13 @@ def test_data() -> Path:
     if not (root / "README.md").is_file():
         pytest.skip("no test data: set CLINIMM_TEST_DATA or put it at ../shared/data")
     return root
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, once a module: Playwright kept open for longer breaks tests that run a loop of their own."""
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

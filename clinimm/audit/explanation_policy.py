@@ -51,7 +51,9 @@ class ExplanationPolicy(Frozen):
     """When a map is shown as it is, struck out, or not at all."""
 
     unmeasured: Literal["shown", "struck_out", "hidden"] = Field(
-        "shown", description="What happens to a map for which none of the rules' checks was measured."
+        "struck_out",
+        description="What happens to a map for which none of the rules' checks was measured; also to every "
+        "map where there are no rules.",
     )
     rules: tuple[MapRule, ...] = Field((), description="What a map must show.")
 

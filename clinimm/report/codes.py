@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from clinimm.report.values import clipped
+
 #: Code -> name. LOINC names are the short consumer names of loinc.org.
 _NAMES = {
     "DEMOGRAPHIC//sex": "Sex",
@@ -69,5 +71,6 @@ def spoken(code: str, attributes: Mapping[str, Any]) -> str:
     name = own if isinstance(own, str) and own.strip() else _NAMES.get(code)
     system, _, value = code.partition("//")
     if name is None:
-        return f"{system} {value}".strip()
-    return name if system in {"DEMOGRAPHIC", "FHIR", "DICOM", "SLIDE"} else f"{name} ({system} {value})"
+        return clipped(f"{system} {value}".strip())
+    known = system in {"DEMOGRAPHIC", "FHIR", "DICOM", "SLIDE"}
+    return clipped(name) if known else f"{clipped(name)} ({clipped(f'{system} {value}')})"

@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from clinimm.core.event import AGE_YEARS
+from clinimm.modalities.radiology.explain import frame_of
 from clinimm.report.codes import spoken
-from clinimm.report.values import attributes_of, exact_text, flag_of, range_text, value_text
+from clinimm.report.notes import Note, marked_spans, quoted_spans
+from clinimm.report.values import attributes_of, clipped, exact_text, flag_of, range_text, value_text
 from clinimm.report.words import before, date
 
-#: Rows a table of facts shows on each side, and spans that a note has marked.
+#: Rows a table of facts shows on each side.
 _ROWS = 8
-_MARKS = 10
 _TILES = 4
 #: Smaller contributions than this share of the largest are left out of tables.
 _SMALLEST_SHARE = 0.01
@@ -47,53 +48,14 @@ class Fact:
 
 
 @dataclass(frozen=True)
-class Span:
-    """A piece of a note.
-
-    Attributes:
-        text: its words.
-        score: contribution in logits; None where it is not marked.
-        start: its first character's place in the note.
-    """
-
-    text: str
-    score: float | None
-    start: int = 0
-
-    @property
-    def stop(self) -> int:
-        """The place after its last character."""
-        return self.start + len(self.text)
-
-
-@dataclass(frozen=True)
-class Note:
-    """A note with its marked spans; ``spans`` joined give the whole text; ``modality`` is whose map it is."""
-
-    digest: str
-    modality: str
-    when: str
-    title: str
-    total: float
-    spans: tuple[Span, ...]
-    missing: str | None
-    date: str = ""
-
-    @property
-    def quotes(self) -> list[Span]:
-        """The marked pieces, strongest first."""
-        return sorted(
-            (span for span in self.spans if span.score is not None), key=lambda one: -abs(one.score or 0)
-        )
-
-
-@dataclass(frozen=True)
 class Picture:
     """A film or slide whose regions have scores.
 
     Attributes:
         boxes: ``(left, top, right, bottom)`` in original pixels, and score.
         event: the row of ``events.parquet`` behind it, or None.
+        frame: which frame of the file the boxes lie on, from 0; None where the explanation does not say.
+        blurred: whether they lie on several frames that nothing tells apart.
     """
 
     digest: str
@@ -104,6 +66,8 @@ class Picture:
     boxes: tuple[tuple[tuple[float, ...], float], ...]
     event: Mapping[str, Any] | None
     date: str = ""
+    frame: int | None = None
+    blurred: bool = False
 
     @property
     def strongest(self) -> tuple[tuple[tuple[float, ...], float], ...]:
@@ -154,8 +118,12 @@ def gather(attributions: pd.DataFrame, events: pd.DataFrame) -> Evidence:
 
 
 def _pictures(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Picture, ...]:
+    """A picture a file and frame; cells of several frames are never drawn over one of them."""
     found = []
-    for (digest, kind, modality), part in rows.groupby(["digest", "kind", "modality"], sort=True):
+    frames = rows["text"].astype(str).map(frame_of).astype("Int64")
+    known = rows.assign(frame=frames).groupby(["digest", "kind", "modality", "frame"], dropna=False)
+    for (digest, kind, modality, _), part in known:
+        frame = part["frame"].iloc[0]
         boxes = tuple(
             (tuple(json.loads(box)), float(score))
             for box, score in zip(part["box"], part["score"], strict=True)
@@ -170,6 +138,8 @@ def _pictures(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Picture, ...]:
                 boxes=boxes,
                 event=_event_of(events, str(digest)),
                 date=_dated(part.iloc[0]),
+                frame=None if pd.isna(frame) else int(frame),
+                blurred=bool(pd.isna(frame) and part["box"].duplicated().any()),
             )
         )
     return tuple(sorted(found, key=lambda picture: -sum(abs(score) for _, score in picture.boxes)))
@@ -188,7 +158,7 @@ def _notes(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Note, ...]:
                 when=before(float(part["time_hours"].iloc[0])),
                 title=spoken(str(event["code"]), attributes_of(event)) if event else "Note",
                 total=float(part["score"].sum()),
-                spans=_spans(str(text), part) if readable else _quoted(part),
+                spans=marked_spans(str(text), part) if readable else quoted_spans(part),
                 missing=None
                 if readable
                 else "The whole note is not in this run; its marked words are below.",
@@ -196,31 +166,6 @@ def _notes(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Note, ...]:
             )
         )
     return tuple(sorted(found, key=lambda note: -abs(note.total)))
-
-
-def _spans(text: str, rows: pd.DataFrame) -> tuple[Span, ...]:
-    """The text cut where the most important places start and stop; overlaps go to the stronger."""
-    strongest = rows.reindex(rows["score"].abs().sort_values(ascending=False, kind="stable").index)
-    taken: list[tuple[int, int, float]] = []
-    for box, score in zip(strongest["box"], strongest["score"], strict=True):
-        start, stop = (int(edge) for edge in json.loads(box))
-        inside = 0 <= start < stop <= len(text)
-        if inside and len(taken) < _MARKS and all(stop <= a or start >= b for a, b, _ in taken):
-            taken.append((start, stop, float(score)))
-    spans, at = [], 0
-    for start, stop, score in sorted(taken):
-        spans += [Span(text[at:start], None, at), Span(text[start:stop], score, start)]
-        at = stop
-    return tuple(span for span in [*spans, Span(text[at:], None, at)] if span.text)
-
-
-def _quoted(rows: pd.DataFrame) -> tuple[Span, ...]:
-    strongest = rows.reindex(rows["score"].abs().sort_values(ascending=False, kind="stable").index)[:_MARKS]
-    spans = []
-    for text, score, box in zip(strongest["text"], strongest["score"], strongest["box"], strict=True):
-        start = int((json.loads(box) or [0])[0])
-        spans += [Span(str(text), float(score), start), Span(" … ", None)]
-    return tuple(spans)
 
 
 def _facts(rows: pd.DataFrame, events: pd.DataFrame) -> tuple[Fact, ...]:
@@ -264,7 +209,7 @@ def _plain(row: Mapping[str, Any]) -> Fact:
         value = ""
     hours = float(row["time_hours"])
     score, modality = float(row["score"]), str(row["modality"])
-    return Fact(spoken(what, {}), value, "", before(hours), "", score, hours, modality, _dated(row))
+    return Fact(spoken(what, {}), clipped(value), "", before(hours), "", score, hours, modality, _dated(row))
 
 
 def _dated(row: Any) -> str:

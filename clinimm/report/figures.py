@@ -51,7 +51,7 @@ def contribution_bars(rows: Sequence[tuple[str, float]], title: str) -> Markup:
 
 def probability_scale(probability: float, threshold: float | None) -> Markup:
     """0 to 100 % with the patient's probability and the operating point."""
-    width, height, left, span = 420, 74, 18, 384
+    width, height, left, span = 420, 74, 22, 376
     at = left + span * probability
     parts = [f'<rect class="track" x="{left}" y="28" width="{span}" height="12" rx="6"/>']
     parts.append(

@@ -12,6 +12,17 @@ from clinimm.report.facts import RunFacts
 #: Cohort column -> what the audit calls it.
 _RENAMED = {"site_id": "site"}
 _NO_ATTRIBUTE = {"subject_id", "index_time", "label", "labelled", "split", "age_years"}
+#: What a rule's metric asks, for a reader who knows no metrics; others are called by their name.
+_ASKED = {
+    "auroc": "how well it orders patients",
+    "fnr": "how many who have it are missed",
+    "fpr": "how many who do not have it are flagged",
+    "sensitivity": "how many who have it are found",
+    "specificity": "how many who do not have it are left alone",
+    "ppv": "how many of the flagged have it",
+    "npv": "how many of those not flagged do not have it",
+    "observed_less_predicted": "whether its percentages come true",
+}
 _SUPPRESSED = {"value": None, "low": None, "high": None, "reason": "too few patients to show"}
 
 
@@ -24,12 +35,14 @@ class Group:
         n: labelled held-out subjects in it, ``–`` where too few to show.
         estimate: its AUROC as ``metrics.json`` writes estimates.
         warnings: what the audit found to be broken for this very group.
+        unsettled: what the audit could not tell for it, in plain words.
     """
 
     name: str
     n: str
     estimate: Mapping[str, Any]
     warnings: tuple[str, ...]
+    unsettled: tuple[str, ...] = ()
 
 
 def patient_groups(
@@ -64,15 +77,18 @@ def _rows(facts: RunFacts, class_name: str) -> list[Mapping[str, Any]]:
 
 
 def _group(facts: RunFacts, row: Mapping[str, Any], class_name: str) -> Group:
-    broken = tuple(
-        str(finding["sentence"])
+    own = [
+        finding
         for finding in (facts.audit or {}).get("findings", ())
-        if finding["verdict"] == "fail"
-        and (finding["class_name"], finding["attribute"], finding["level"])
+        if (finding["class_name"], finding["attribute"], finding["level"])
         == (class_name, row["attribute"], row["level"])
-    )
+    ]
+    broken = tuple(str(finding["sentence"]) for finding in own if finding["verdict"] == "fail")
+    open_metrics = [str(finding["metric"]) for finding in own if finding["verdict"] == "inconclusive"]
+    unsettled = tuple(dict.fromkeys(_ASKED.get(name, name.replace("_", " ")) for name in open_metrics))
     estimate = _SUPPRESSED if row["suppressed"] else row["figures"]["auroc"]
-    return Group(_name(facts, row), "–" if row["suppressed"] else str(row["n"]), estimate, broken)
+    n = "–" if row["suppressed"] else str(row["n"])
+    return Group(_name(facts, row), n, estimate, broken, unsettled)
 
 
 def _name(facts: RunFacts, row: Mapping[str, Any]) -> str:
@@ -94,3 +110,12 @@ def range_of(groups: Sequence[Group]) -> tuple[Group, Group] | None:
         return None
     known.sort(key=lambda group: (float(group.estimate["value"]), group.name))
     return known[0], known[-1]
+
+
+def unsettled_of(groups: Sequence[Group]) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Groups and what the audit could not tell for them; groups of which the same is open stand together."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for group in groups:
+        if group.unsettled:
+            found.setdefault(group.unsettled, []).append(group.name)
+    return [(tuple(names), asked) for asked, names in found.items()]

@@ -11,10 +11,10 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from clinimm.report.codes import spoken
-from clinimm.report.values import attributes_of, flag_of, is_number, range_text
+from clinimm.report.values import attributes_of, clipped, flag_of, is_number, range_text
 from clinimm.report.words import date, plural
 
-_MOST_LABS, _MOST_LABELS = 9, 5
+_MOST_LABS, _MOST_LABELS, _MOST_POINTS = 9, 5, 150
 _WIDTH, _HEIGHT, _LEFT, _TOP, _SPAN, _DEPTH = 300, 118, 12, 26, 276, 58
 
 
@@ -40,7 +40,8 @@ class Lab:
     Attributes:
         name, unit, reference: words; empty where the record has none.
         low, high: ends of the reference range of the latest value.
-        values: what was measured.
+        values: what was measured, the last of them where there are very many.
+        count: how many values the record has.
         weight: how much its values moved the answer, in logits without sign.
     """
 
@@ -51,6 +52,7 @@ class Lab:
     high: float | None
     values: tuple[Measured, ...]
     weight: float
+    count: int
 
     @property
     def latest(self) -> Measured:
@@ -75,11 +77,11 @@ def labs_of(events: pd.DataFrame, attributions: pd.DataFrame) -> list[Lab]:
         _lab(str(code), rows, weights.get(str(code), 0.0))
         for (code, _), rows in numbers.assign(unit=numbers["unit"].fillna("")).groupby(["code", "unit"])
     ]
-    return sorted(series, key=lambda lab: (-lab.weight, -len(lab.values), lab.name))[:_MOST_LABS]
+    return sorted(series, key=lambda lab: (-lab.weight, -lab.count, lab.name))[:_MOST_LABS]
 
 
 def _lab(code: str, rows: pd.DataFrame, weight: float) -> Lab:
-    ordered = rows.sort_values("time", kind="stable").to_dict("records")
+    ordered = rows.sort_values("time", kind="stable").tail(_MOST_POINTS).to_dict("records")
     values, attributes = [], {}
     for row in ordered:
         attributes = attributes_of({str(key): value for key, value in row.items()})
@@ -87,8 +89,8 @@ def _lab(code: str, rows: pd.DataFrame, weight: float) -> Lab:
         values.append(Measured(row["time"], float(row["numeric_value"]), flag))
     low, high = _ends(attributes)
     return Lab(
-        spoken(code, attributes), str(ordered[-1]["unit"]), range_text(low, high), low, high,
-        tuple(values), weight,
+        spoken(code, attributes), clipped(str(ordered[-1]["unit"])), range_text(low, high), low, high,
+        tuple(values), weight, len(rows),
     )  # fmt: skip
 
 
@@ -172,7 +174,5 @@ def _said(lab: Lab) -> str:
         f"{date(one.time)} {one.value:.4g} {lab.unit}".rstrip() + (f" ({one.flag})" if one.flag else "")
         for one in shown
     )
-    more = (
-        f"; {plural(len(lab.values) - len(shown), 'earlier value')}" if len(lab.values) > len(shown) else ""
-    )
+    more = f"; {plural(lab.count - len(shown), 'earlier value')}" if lab.count > len(shown) else ""
     return said + more + (f"; reference {lab.reference}." if lab.reference else ".")

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from clinimm.report import figures
 from clinimm.report.evidence import Picture
 from clinimm.report.facts import RunFacts
+from clinimm.report.localised import SizeRow
 from clinimm.report.pictures import Shown, show
 from clinimm.report.standings import MapState
 from clinimm.report.values import attributes_of, is_number
@@ -41,9 +42,11 @@ class Map:
     """A picture with its overlay, ready for the template.
 
     Attributes:
+        title: its source, and its frame where the file has several.
         original, overlay: drawings; None where the picture cannot be shown, or its map must not be.
         raising, lowering: its strongest places for and against; empty where the map must not be shown.
         origin: what identifies it in the archive, name and value.
+        localised: how such maps lie on known findings; empty where none is known.
     """
 
     picture: Picture
@@ -55,6 +58,7 @@ class Map:
     raising: tuple[Region, ...]
     lowering: tuple[Region, ...]
     origin: tuple[tuple[str, str], ...]
+    localised: tuple[SizeRow, ...] = ()
 
     @property
     def tiles(self) -> bool:
@@ -75,17 +79,21 @@ def make_map(
         side: longest side of the picture, pixels.
         state: what the policy lets the page show.
     """
-    shown = show(opener, picture.event, picture.kind, side)
-    title, name = facts.title(picture.modality), f"picture-{place}"
+    shown = show(opener, picture.event, picture.kind, side, picture.frame)
+    title, name = facts.title(picture.modality), f"pixels-{place}"
+    frames: tuple[tuple[str, str], ...] = ()
+    if picture.frame is not None and max(shown.frames - 1, picture.frame) > 0:
+        title += f", frame {picture.frame + 1}"
+        frames = (("Frame", f"{picture.frame + 1} of {shown.frames}"),) if shown.uri else ()
     ranked = () if state.hidden else tuple(_regions(facts, picture, shown.size))
     raising = tuple(region for region in ranked if region.score >= 0)
     lowering = tuple(region for region in ranked if region.score < 0)
-    origin = (*shown.origin, *_slide_facts(facts, picture))
+    origin = (*shown.origin, *frames, *_slide_facts(facts, picture))
     original = overlay = None
     if shown.uri is not None:
         said = f"{title}, {picture.date}, without overlay."
         original = figures.original(shown.uri, shown.size, name, said)
-        if not state.hidden:
+        if not state.hidden and not picture.blurred:
             overlay = _overlay(picture, shown, name, title, ranked, state)
     return Map(picture, shown, title, state, original, overlay, raising, lowering, origin)
 

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from clinimm.report.words import date, number, percent, plural, share, signed
+from clinimm.report.words import date, number, percent, percent_range, plural, share, signed
 
 _HERE = Path(__file__).parent
 #: What has no business in a text and can change how its neighbours are read: control characters, and
@@ -107,6 +107,7 @@ def _environment() -> Environment:
     environment.filters.update(
         {
             "percent": percent,
+            "percent_range": percent_range,
             "share": share,
             "number": number,
             "signed": signed,

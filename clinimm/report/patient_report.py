@@ -8,6 +8,7 @@ doi:10.1001/jama.2023.22295).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,18 @@ from clinimm.report.budget import budget_of
 from clinimm.report.calibrated import calibrated
 from clinimm.report.evidence import Evidence, gather
 from clinimm.report.facts import RunFacts, estimate_text
-from clinimm.report.groups import patient_groups, range_of
+from clinimm.report.groups import patient_groups, range_of, unsettled_of
 from clinimm.report.labs import lab_chart, labs_of
+from clinimm.report.localised import localised
 from clinimm.report.maps import Map, make_map
 from clinimm.report.nearest import cases_of
+from clinimm.report.notes import fitted, readable
 from clinimm.report.page import asset, render
 from clinimm.report.pictures import open_pixels
 from clinimm.report.sources import sources_of
 from clinimm.report.standings import (
     ALL,
+    MapState,
     check_rows,
     explanation_policy,
     left_after_randomisation,
@@ -45,6 +49,8 @@ from clinimm.workspace import Workspace
 MAX_BYTES = 1_000_000
 _SIDES = (512, 384, 256, 128)
 _PICTURES = 3
+#: Notes that are shown whole, or as much of them as a page has room for; of others their marked passages.
+_NOTES = 10
 #: Sheets of a printed page part; each says what the banner on the first one says.
 _ON_EVERY_SHEET = (
     '@page { @bottom-left { content: "Research use only. Not for diagnosis or treatment decisions."; '
@@ -105,7 +111,7 @@ def patient_page(
             estimate=estimate_text,
             bars=figures.interval_bar,
             percent_range=percent_range,
-            maps=_maps(facts, evidence, values["states"], side),
+            maps=_maps(facts, subject, evidence, values["states"], side),
             **values,
         )
         if len(page.encode("utf-8")) < MAX_BYTES:
@@ -135,6 +141,7 @@ def _first_screen(facts: RunFacts, subject: SubjectFacts) -> dict[str, Any]:
         "figures_of_class": row.get("fused") or {},
         "groups": groups,
         "group_range": range_of(groups),
+        "unsettled": unsettled_of(groups),
         "sources": sources_of(facts, subject),
         "with_these": facts.subset(subject.present),
         "with_all": facts.subset(facts.modalities),
@@ -153,8 +160,11 @@ def _evidence(facts: RunFacts, subject: SubjectFacts, evidence: Evidence | None)
     if hidden and len(shown):  # the order of the charts would tell what the policy hides
         shown = shown.iloc[:0] if ALL in hidden else shown[~shown["modality"].isin(hidden)]
     labs = labs_of(subject.events, shown)
+    notes = fitted(readable(evidence.notes, hidden)) if evidence else ()
     return {
         "evidence": evidence,
+        "notes": notes[:_NOTES],
+        "more_notes": notes[_NOTES:],
         "states": states,
         "method": None if subject.summary is None else PROMISES.get(str(subject.summary["method"])),
         "baselines": _baselines(facts, subject),
@@ -201,22 +211,32 @@ def _threshold(row: Mapping[str, Any], prediction: Mapping[str, Any]) -> float |
 
 
 def _baselines(facts: RunFacts, subject: SubjectFacts) -> list[tuple[str, str]]:
-    """What each source's parts are counted from."""
+    """What each source's parts are counted from; sources with the same baseline stand together."""
     if not len(subject.attributions):
         return []
     known = subject.attributions.drop_duplicates("modality")
-    return [
-        (facts.title(str(name)), str(words))
-        for name, words in zip(known["modality"], known["baseline"], strict=True)
+    found = [
+        (str(words), [facts.title(str(name)) for name in rows["modality"]])
+        for words, rows in known.groupby("baseline", sort=True)
     ]
+    return [("every source" if len(found) == 1 else ", ".join(titles), words) for words, titles in found]
 
 
-def _maps(facts: RunFacts, evidence: Evidence | None, states: Mapping[str, Any], side: int) -> list[Map]:
+def _maps(
+    facts: RunFacts,
+    subject: SubjectFacts,
+    evidence: Evidence | None,
+    states: Mapping[str, MapState],
+    side: int,
+) -> list[Map]:
     if evidence is None or not evidence.pictures:
         return []
-    opener = open_pixels(facts.workspace)
+    opener, method = open_pixels(facts.workspace), str((subject.summary or {}).get("method"))
     return [
-        make_map(facts, opener, picture, place, side, states[picture.modality])
+        replace(
+            make_map(facts, opener, picture, place, side, states[picture.modality]),
+            localised=localised(facts, picture.modality, method),
+        )
         for place, picture in enumerate(evidence.pictures[:_PICTURES])
     ]
 

@@ -25,6 +25,7 @@ class Shown:
         uri: ``data:`` address of the picture; None where it cannot be shown.
         size: width and height of the original in pixels; attribution boxes count in these.
         reason: why it cannot be shown, in words without a path; None where it can.
+        frames: how many the file has.
         origin: name and value of what identifies it in the archive, such as the series' UID.
     """
 
@@ -32,6 +33,7 @@ class Shown:
     size: tuple[float, float]
     reason: str | None
     origin: tuple[tuple[str, str], ...] = ()
+    frames: int = 1
 
 
 _SERIES_UID = 0x0020000E
@@ -50,7 +52,9 @@ def open_pixels(workspace: Workspace) -> Opener | str:
         return str(error)
 
 
-def show(opener: Opener | str, event: Mapping[str, Any] | None, kind: str, side: int) -> Shown:
+def show(
+    opener: Opener | str, event: Mapping[str, Any] | None, kind: str, side: int, frame: int | None = None
+) -> Shown:
     """The picture behind an event, its longer side at most ``side`` pixels.
 
     A page is written whatever happens to its pictures: a key that is not here, a file that moved
@@ -61,33 +65,48 @@ def show(opener: Opener | str, event: Mapping[str, Any] | None, kind: str, side:
         event: row of ``events.parquet``.
         kind: ``pixels`` for a film, ``tile`` for a slide.
         side: longest side, pixels.
+        frame: which frame of a film, from 0; None takes the middle one.
     """
     if isinstance(opener, str):
         return _unseen(f"the files cannot be opened: {opener}")
     if event is None or not isinstance(event.get("uri"), str):
         return _unseen("this run holds no locator for the file.")
     try:
-        pixels, size = _LOADERS[kind](opener, event, side)
-        origin = _origin(opener, event) if kind == "pixels" else ()
+        origin: tuple[tuple[str, str], ...] = ()
+        if kind == "tile":
+            (pixels, size), frames = _slide(opener, event, side), 1
+        else:
+            pixels, size, frames = _film(opener, event, frame)
+            origin = _origin(opener, event)
     except CliniMMError as error:
         return _unseen(f"the file cannot be shown: {error}")
+    except IndexError:
+        return _unseen(f"the file has no frame {(frame or 0) + 1}.")
     except ModuleNotFoundError as error:
         return _unseen(f"{error.name} is not installed here, so the file cannot be read.")
     except OSError as error:
         return _unseen(f"the file is not where ingest found it: {error.strerror or 'it cannot be read'}.")
     content = _reduced(pixels, side)
     uri = data_uri(_jpeg(content), "image/jpeg") if kind == "tile" else data_uri(_png(content), "image/png")
-    return Shown(uri, size, None, origin)
+    return Shown(uri, size, None, origin, frames)
 
 
-def _film(opener: Opener, event: Mapping[str, Any], side: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """The film as the file's own window shows it, 8 bits; of a multi-frame object the middle frame."""
-    from clinimm.modalities.radiology.pixels import load_pixels
+def _film(
+    opener: Opener, event: Mapping[str, Any], frame: int | None
+) -> tuple[np.ndarray, tuple[float, float], int]:
+    """The film as the file's own window shows it, 8 bits, its size, and how many frames the file has.
 
-    values = load_pixels(opener.read(str(event["uri"]))).values[0]
-    pixels = np.round(values * 255).astype(np.uint8)
+    Raises:
+        IndexError: the file has no such frame.
+    """
+    from clinimm.modalities.radiology.pixels import load_frame, load_pixels
+
+    content = opener.read(str(event["uri"]))
+    image = load_pixels(content) if frame is None else load_frame(content, frame)
+    pixels = np.round(image.values[0] * 255).astype(np.uint8)
     height, width, channels = pixels.shape
-    return (pixels[..., 0] if channels == 1 else pixels), (float(width), float(height))
+    size = (float(width), float(height))
+    return (pixels[..., 0] if channels == 1 else pixels), size, image.total_frames
 
 
 def _origin(opener: Opener, event: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -107,9 +126,6 @@ def _slide(opener: Opener, event: Mapping[str, Any], side: int) -> tuple[np.ndar
     with Slide(opener.local_path(str(event["uri"]))) as slide:
         width, height = slide.dimensions
         return slide.thumbnail(side), (float(width), float(height))
-
-
-_LOADERS = {"pixels": _film, "tile": _slide}
 
 
 def _reduced(pixels: np.ndarray, side: int) -> np.ndarray:

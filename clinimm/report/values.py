@@ -10,13 +10,25 @@ import pandas as pd
 
 from clinimm.core.event import AGE_YEARS
 
+#: A table shows so many characters of one value.
+_LONGEST = 400
+
+
+def clipped(text: str, longest: int = _LONGEST) -> str:
+    """The beginning of a text that is too long for a table, and how much more there is.
+
+    >>> clipped("positive"), clipped("positive", longest=3)
+    ('positive', 'pos… (5 more characters)')
+    """
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+
 
 def value_text(event: Mapping[str, Any]) -> str:
-    """What a row of ``events.parquet`` says, with its unit; ages from 90 on are not told apart."""
+    """What a row of ``events.parquet`` says, with its unit, clipped; ages from 90 on are not told apart."""
     numeric = event.get("numeric_value")
     if event.get("code") == AGE_YEARS and is_number(numeric) and float(numeric) >= 90:
         return "90 or older"
-    return exact_text(event)
+    return clipped(exact_text(event))
 
 
 def exact_text(event: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from clinimm.serve.catalogue import ServedRun
 from clinimm.serve.decisions import Impression, Verdict, give_impression, give_verdict
 from clinimm.serve.described import body_of, describe
 from clinimm.serve.errors import Refused, bad_request
+from clinimm.serve.feedback import Feedback
 from clinimm.serve.identity import Role
 from clinimm.serve.office import office_of, served_of, session_of
 from clinimm.serve.patient_pages import asked, listed
@@ -82,23 +83,6 @@ class ExplanationOut(BaseModel):
     summary: dict[str, Any] = Field(description="Columns of explain/summary.parquet.")
     contributions: dict[str, float] = Field(description="Modality -> Shapley value.")
     attributions: list[dict[str, Any]] = Field(description="Rows of explain/attributions.parquet.")
-
-
-class FeedbackOut(BaseModel):
-    """What somebody said."""
-
-    kind: str
-    run: str
-    subject_id: str
-    class_name: str
-    model_digest: str
-    probability: float
-    user: str
-    fhir_user: str | None
-    reason: str | None
-    comment: str
-    estimate: float | None
-    time: str
 
 
 class LogOut(BaseModel):
@@ -181,21 +165,21 @@ def explain(request: Request, run: str, subject: str) -> ExplanationOut:
 
 
 @router.post(_PATIENT + "/impression", status_code=HTTPStatus.CREATED, openapi_extra=body_of(Impression))
-def impression(request: Request, run: str, subject: str) -> FeedbackOut:
+def impression(request: Request, run: str, subject: str) -> Feedback:
     """Record what a clinician thinks before seeing the answer."""
-    return FeedbackOut(**vars(give_impression(request, subject, _sent(request, Impression))))
+    return give_impression(request, subject, _sent(request, Impression))
 
 
 @router.post(_PATIENT + "/feedback", status_code=HTTPStatus.CREATED, openapi_extra=body_of(Verdict))
-def verdict(request: Request, run: str, subject: str) -> FeedbackOut:
+def verdict(request: Request, run: str, subject: str) -> Feedback:
     """Agree or object."""
-    return FeedbackOut(**vars(give_verdict(request, subject, _sent(request, Verdict))))
+    return give_verdict(request, subject, _sent(request, Verdict))
 
 
 @router.get("/feedback")
-def feedback(request: Request, run: str | None = None) -> list[FeedbackOut]:
+def feedback(request: Request, run: str | None = None) -> list[Feedback]:
     """What clinicians said, oldest first."""
-    return [FeedbackOut(**vars(row)) for row in heard(request, run)]
+    return heard(request, run)
 
 
 @router.get("/access-log/state")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,10 @@ import pytest
 from clinimm.progress import QUIET
 from clinimm.report.patient_report import write_patient_report
 from clinimm.report.stage import run as run_report
-from tests.report.browsing import ARGUMENTS, CHROMIUM, chromium, listen
+from tests.browsing import WORST_CONTRAST, listen, until
 from tests.report.conftest import MockRun
 
-__all__ = ["ARGUMENTS", "CHROMIUM", "_WORST_CONTRAST"]
-
 _DRAWN = "document.querySelectorAll('.map-card[data-drawn=yes]').length"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition; Playwright's own way needs the eval that our policy forbids."""
-    for _ in range(200):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never: {condition}")
 
 
 def patient_file(run: MockRun, subject: str | None = None) -> Path:
@@ -267,31 +250,5 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(browser: Any, run: MockRun,
     """WCAG 2.2, 1.4.3: 4.5 to 1. Text on plain grounds, measured from what the browser computed."""
     page = browser.new_page(color_scheme=scheme)
     page.goto(patient_file(run).as_uri())
-    assert page.evaluate(_WORST_CONTRAST) >= 4.5
+    assert page.evaluate(WORST_CONTRAST) >= 4.5
     page.close()
-
-
-_WORST_CONTRAST = """() => {
-  const numbers = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => {
-    const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
-    const [x, y, z] = [r, g, b].map(v => linear(v / 255));
-    return .2126 * x + .7152 * y + .0722 * z;
-  };
-  const ground = element => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = numbers(getComputedStyle(at).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-    return [255, 255, 255];
-  };
-  let worst = 21;
-  const texts = 'p, td, th, h1, h2, h3, li, dt, dd, mark, summary, label, a';
-  for (const element of document.querySelectorAll(texts)) {
-    if (element.classList.contains('skip') || !element.textContent.trim()) continue;
-    const ink = light(numbers(getComputedStyle(element).color));
-    const pair = [ink, light(ground(element))].sort((a, b) => b - a);
-    worst = Math.min(worst, (pair[0] + .05) / (pair[1] + .05));
-  }
-  return worst;
-}"""

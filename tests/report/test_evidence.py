@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clinimm.core.event import AGE_YEARS
-from clinimm.report.evidence import _spans, gather
+from clinimm.report.evidence import gather
+from clinimm.report.notes import marked_spans
 
 INDEX = pd.Timestamp("2024-01-01T00:00:00Z")
 
@@ -39,7 +40,7 @@ def test_marks_never_change_the_text(text: str, places: list[tuple[int, int, flo
         *({"box": json.dumps([a, b]), "score": score, "kind": "characters"} for a, b, score in places)
     )
     if places:
-        assert "".join(span.text for span in _spans(text, rows)) == text
+        assert "".join(span.text for span in marked_spans(text, rows)) == text
 
 
 def test_of_two_values_at_one_time_the_attributed_one_is_shown() -> None:

@@ -18,7 +18,7 @@ from clinimm.report.facts import RunFacts
 from clinimm.report.page import asset
 from clinimm.report.patient_report import MAX_BYTES, patient_page, write_patient_report
 from clinimm.workspace import Workspace
-from tests.report.conftest import NOTE
+from tests.report.conftest import NOTE, MockRun
 
 _POLICY = "schema: clinimm.policy/1\nrules: [{id: useful, metric: auroc, stat: value, above: 0.5}]\n"
 _OWN_SCRIPTS = (asset("patient_viewer.js"),)
@@ -275,7 +275,7 @@ def test_what_parts_are_counted_from_is_what_the_run_says(run) -> None:
     page = patient_page(RunFacts(run.workspace), run.subject)
     assert "uninformative" not in page
     checks = page[page.index('id="checks"') : page.index('id="origin"')]
-    assert "integrated gradients, counted from: Health record, tokens drawn at random" in checks
+    assert "integrated gradients, counted from: every source, tokens drawn at random" in checks
 
 
 def test_each_printed_sheet_says_research_use_unless_released(run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,3 +316,125 @@ def test_an_outside_modality_obeys_its_own_standing(run) -> None:
     assert "lead II, 3 to 4 s" not in patient_page(RunFacts(run.workspace), run.subject)
     pd.concat([states, own.assign(state="shown")], ignore_index=True).to_parquet(standing)
     assert "lead II, 3 to 4 s" in patient_page(RunFacts(run.workspace), run.subject)
+
+
+def test_no_two_elements_share_an_id(run) -> None:
+    """Two pictures and their headings: an overlay refers to its picture by id."""
+    table = pd.read_parquet(run.workspace.root / "ingest" / "events.parquet")
+    table.loc[table["code"] == "SLIDE//HE", "uri"] = table.loc[table["code"] == "DICOM//CR", "uri"].iloc[0]
+    table.to_parquet(run.workspace.root / "ingest" / "events.parquet")
+    path = run.workspace.root / "explain" / "attributions.parquet"
+    parts = pd.read_parquet(path)
+    path_parts = parts["modality"] == "pathology"
+    parts.loc[path_parts, ["kind", "text"]] = ["pixels", "SM, frame 0, pixels 0-0-9-9"]
+    parts.to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    ids = [attributes["id"] for _, attributes in Elements(page).found if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    images = {attributes["id"] for attributes in Elements(page).named("image")}
+    assert len(images) == 2
+    assert {(use["href"] or "")[1:] for use in Elements(page).named("use")} == images
+
+
+def _note_of(run: MockRun, text: str, places: list[tuple[int, int]], copies: int = 1) -> None:
+    """The run's note becomes another one, with these passages; ``copies`` notes of the kind."""
+    ingest = run.workspace.root / "ingest" / "events.parquet"
+    events = pd.read_parquet(ingest)
+    notes = events["code"] == "LOINC//11506-3"
+    explain = run.workspace.root / "explain" / "attributions.parquet"
+    parts = pd.read_parquet(explain)
+    own = parts[parts["kind"] == "characters"].iloc[[0]]
+    rows, cells = [], []
+    for copy in range(copies):
+        digest = f"{copy:064d}"
+        rows.append(events[notes].assign(text_value=text, digest=digest))
+        cells += [
+            own.assign(digest=digest, box=json.dumps([start, stop]), text=text[start:stop], score=0.1 + place)
+            for place, (start, stop) in enumerate(places)
+        ]
+    pd.concat([events[~notes], *rows], ignore_index=True).to_parquet(ingest)
+    kept = parts[parts["kind"] != "characters"]
+    pd.concat([kept, *cells], ignore_index=True).to_parquet(explain)
+
+
+_LINE = "The patient was seen on the ward & is <well>. "
+
+
+@pytest.mark.parametrize(
+    ("text", "places", "copies"),
+    [
+        (_LINE * 30_000, [(place * 130_000, place * 130_000 + 40) for place in range(10)], 1),
+        (_LINE * 1_200, [(place * 5_000, place * 5_000 + 400) for place in range(10)], 60),
+        ("&" * 2_000_000, [(0, 2_000_000)], 1),
+        ("\u202e" * 300_000, [(100, 200)], 4),
+        (_LINE * 5, [(0, 100)], 512),
+    ],
+    ids=["one of a million characters", "sixty long ones", "one passage", "unseen characters", "512 notes"],
+)
+def test_notes_never_make_a_page_too_large_nor_lose_a_marked_passage(
+    run: MockRun, text: str, places: list[tuple[int, int]], copies: int
+) -> None:
+    _note_of(run, text, places, copies)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert len(page.encode()) < MAX_BYTES
+    assert page.count("<q>") >= len(places) * copies, "each passage is quoted"
+    if len(text) > 50_000:
+        left = re.search(r"The note is long: ([\d,]+) of its ([\d,]+) characters are left out", page)
+        assert left is not None and int(left[2].replace(",", "")) == len(text)
+        assert int(left[1].replace(",", "")) > 10_000
+
+
+def test_a_short_note_is_whole(run: MockRun) -> None:
+    assert "left out here" not in patient_page(RunFacts(run.workspace), run.subject)
+
+
+def test_long_values_and_endless_series_do_not_make_a_page_too_large(run: MockRun) -> None:
+    ingest = run.workspace.root / "ingest" / "events.parquet"
+    events = pd.read_parquet(ingest)
+    pulse = events[events["code"] == "LOINC//59408-5"]
+    hours = pd.to_timedelta(range(1, 20_001), unit="min")
+    many = pd.concat([pulse] * 20_000, ignore_index=True).assign(time=pulse["time"].iloc[0] - hours)
+    many["time"] = many["time"].astype(events["time"].dtype)
+    events.loc[events["code"] == "local//", "text_value"] = "yes" * 500_000
+    pd.concat([events, many], ignore_index=True).to_parquet(ingest)
+    path = run.workspace.root / "explain" / "attributions.parquet"
+    parts = pd.read_parquet(path)
+    parts.loc[parts["text"].str.startswith("local//"), "text"] = "local// = " + "yes" * 500_000
+    parts.to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert len(page.encode()) < MAX_BYTES
+    assert "the last 150 of 20,001 values" in page
+    assert "… (1,499,600 more characters)" in page
+
+
+def test_what_the_audit_could_not_settle_for_the_patients_groups_is_on_the_first_screen(run: MockRun) -> None:
+    path = run.workspace.root / "audit" / "audit.json"
+    audit = json.loads(path.read_text())
+    for finding in audit["findings"]:
+        finding["verdict"] = "pass"
+    path.write_text(json.dumps(audit))
+    assert "Not settled for" not in patient_page(RunFacts(run.workspace), run.subject)
+    for finding in audit["findings"]:
+        if (finding["attribute"], finding["level"]) in {("sex", "female"), ("sex", "male")}:
+            finding["verdict"] = "inconclusive"
+    path.write_text(json.dumps(audit))
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    first_screen = page[: page.index('id="why"')]
+    assert "Not settled for this patient's groups." in first_screen
+    assert (
+        "<strong>sex: female:</strong>" in first_screen and "how many who have it are missed" in first_screen
+    )
+    assert "male:</strong>" not in first_screen.replace("female", ""), "of the patient's own groups only"
+
+
+def test_a_map_that_nobody_checked_is_struck_out_unless_the_policy_says_otherwise(
+    run: MockRun, tmp_path: Path
+) -> None:
+    path = run.workspace.root / "explain" / "standings.parquet"
+    pd.read_parquet(path).iloc[:0].to_parquet(path)
+    page = patient_page(RunFacts(run.workspace), run.subject)
+    assert page.count("Do not read this map.") >= 4
+    (tmp_path / "policy.yaml").write_text(f"{_POLICY}explanations: {{unmeasured: shown}}\n")
+    audit = run.workspace.config.audit.model_copy(update={"policy": tmp_path / "policy.yaml"})
+    lax = Workspace(run.workspace.config.model_copy(update={"audit": audit}))
+    assert "Do not read this map." not in patient_page(RunFacts(lax), run.subject)

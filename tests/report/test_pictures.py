@@ -12,14 +12,14 @@ from clinimm.report.patient_report import MAX_BYTES, patient_page
 from clinimm.report.pictures import open_pixels, show
 
 
-def _noise(opener: object, event: object, side: int) -> tuple[np.ndarray, tuple[float, float]]:
+def _noise(opener: object, event: object, frame: int | None) -> tuple[np.ndarray, tuple[float, float], int]:
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
-    return pixels, (1500.0, 1500.0)
+    return pixels, (1500.0, 1500.0), 1
 
 
 def test_pictures_shrink_until_the_page_fits(run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise in colour is the worst that PNG can be given."""
-    monkeypatch.setitem(pictures._LOADERS, "pixels", _noise)
+    monkeypatch.setattr(pictures, "_film", _noise)
     monkeypatch.setattr(patient_report, "_PICTURES", 3)
     page = patient_page(RunFacts(run.workspace), run.subject)
     assert 100_000 < len(page.encode()) < MAX_BYTES
@@ -30,7 +30,7 @@ def test_a_film_that_cannot_be_decoded_is_said_and_not_raised(run, monkeypatch: 
     def refuse(*_: object) -> None:
         raise InputRejected("cannot-decode", "the pixel data are damaged", "send again")
 
-    monkeypatch.setitem(pictures._LOADERS, "pixels", refuse)
+    monkeypatch.setattr(pictures, "_film", refuse)
     shown = show(open_pixels(run.workspace), {"uri": "sealed:x"}, "pixels", 64)
     assert shown.uri is None
     assert "the pixel data are damaged" in (shown.reason or "")

@@ -11,21 +11,10 @@ import pytest
 from clinimm.progress import QUIET
 from clinimm.report.staining import run as run_report
 from clinimm.workspace import Workspace
+from tests.browsing import WORST_CONTRAST
 from tests.report.stain_toy import SIDE, build_stain_run
-from tests.report.test_browser import _WORST_CONTRAST, ARGUMENTS, CHROMIUM
 
 BOXES = "[...document.querySelectorAll('svg.tissue')].map(one => one.getAttribute('viewBox'))"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip("no Chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS.split())
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +197,7 @@ def test_pages_fit_and_text_has_the_contrast_that_wcag_aa_asks_for(
     for name in ("index.html", "regions/1.html", "regions/3.html"):
         page.goto(address(toy, name))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(_WORST_CONTRAST) >= 4.5
+        assert page.evaluate(WORST_CONTRAST) >= 4.5
     page.close()
 
 

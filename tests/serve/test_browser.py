@@ -20,15 +20,11 @@ import pytest
 
 from clinimm.serve.access_check import verify_log
 from clinimm.serve.feedback import FeedbackTable
+from tests.browsing import until
 from tests.report.conftest import XSS
 from tests.serve.hospital import OTHER, SLICES, SUBJECT, Hospital, build_hospital
 
 pytestmark = pytest.mark.slow
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 PATIENT = f"/runs/mock/patients/{SUBJECT}"
 PEOPLE = {
     "ada": {"name": "Dr Ada", "roles": ["physicians"], "fhirUser": "Practitioner/ada"},
@@ -151,17 +147,6 @@ def clinic(serve: Callable[..., Place], hospital: Hospital, provider: str) -> Pl
     return serve(hospital, {"oidc": oidc, "impression_first": True})
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip("no Chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS.split())
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     """``visit(place)`` is a page of a new browser; it must ask nobody else and complain of nothing."""
@@ -197,15 +182,6 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
             r"status of (40\d|422)|ERR_FAILED|cdn\.jsdelivr"
         )  # asked for on purpose; the mock's style
         assert [text for text in said if not refused.search(text)] == []
-
-
-def until(page: Any, condition: str) -> None:
-    """Wait for a condition; Playwright's own way needs the eval that our policy forbids."""
-    for _ in range(200):
-        if page.evaluate(condition):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"never: {condition}")
 
 
 def sign_in(page: Any, place: Place, who: str, to: str = "/") -> None:

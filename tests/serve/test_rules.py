@@ -91,6 +91,13 @@ def ask(client: TestClient, method: str, address: str, headers: dict[str, str]) 
     return client.post(path, **form(headers, verdict="agree", estimate=50)).status_code
 
 
+@pytest.fixture
+def _explained_at_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may ask is looked at here, not what the answer is."""
+    nothing: dict[str, object] = {"summary": {}, "contributions": {}, "attributions": []}
+    monkeypatch.setattr(type(office.explainer), "explain", lambda *given: nothing)
+
+
 def test_every_route_has_a_rule_and_every_rule_a_route() -> None:
     assert set(addresses()) == set(RULES) == set(EXPECTED)
     assert len(addresses()) == len(set(addresses()))
@@ -108,23 +115,14 @@ def test_the_application_has_no_route_beside_those() -> None:
     assert "mount" not in source and "openapi_url=None" in source and "Depends(guard)" in source
 
 
+@pytest.mark.usefixtures("_explained_at_once")
 @pytest.mark.parametrize(
     ("method", "address"), [pytest.param(*one, id=" ".join(one)) for one in sorted(EXPECTED)]
 )
 @pytest.mark.parametrize("role", [None, *Role])
 def test_each_role_gets_what_is_its_own(
-    client: TestClient,
-    office: Office,
-    method: str,
-    address: str,
-    role: Role | None,
-    monkeypatch: pytest.MonkeyPatch,
+    client: TestClient, office: Office, method: str, address: str, role: Role | None
 ) -> None:
-    monkeypatch.setattr(
-        type(office.explainer),
-        "explain",
-        lambda *given: {"summary": {}, "contributions": {}, "attributions": []},
-    )
     headers = sign_in(client, office, role) if role else {}
     status = ask(client, method, address, headers)
     allowed = EXPECTED[method, address]
@@ -140,23 +138,14 @@ def test_each_role_gets_what_is_its_own(
         assert status == 403
 
 
+@pytest.mark.usefixtures("_explained_at_once")
 @pytest.mark.parametrize(
     ("method", "address"),
     [pytest.param(*one, id=" ".join(one)) for one in sorted(set(EXPECTED) - OF_NO_PATIENT)],
 )
 def test_whatever_tells_of_a_patient_leaves_a_line(
-    client: TestClient,
-    office: Office,
-    tmp_path: Path,
-    method: str,
-    address: str,
-    monkeypatch: pytest.MonkeyPatch,
+    client: TestClient, office: Office, tmp_path: Path, method: str, address: str
 ) -> None:
-    monkeypatch.setattr(
-        type(office.explainer),
-        "explain",
-        lambda *given: {"summary": {}, "contributions": {}, "attributions": []},
-    )
     headers = sign_in(client, office, C)
     before = (tmp_path / "records" / LOG_NAME).read_text().count("\n")
     if ask(client, method, address, headers) == 409:
