@@ -130,7 +130,7 @@ STAGES: tuple[Stage, ...] = (
         "clinimm.explain.stage:run",
         "Attribute held-out predictions to pixels, tiles, facts and words.",
         sections=("explain", "modalities", "plugins", "staining"),
-        reads=("cohort/", "encode/", "train/", "predict/predictions.parquet"),
+        reads=("cohort/", "encode/", "train/", "predict/predictions.parquet", "evaluate/metrics.json"),
         external=("policy", "findings"),
         staining=Staining(
             "clinimm.staining.stages.explain:run",

@@ -25,6 +25,7 @@ from clinimm.register.registration import last_candidate
 if TYPE_CHECKING:
     import pandas as pd
 
+    from clinimm.pipeline import Outcome
     from clinimm.workspace import Workspace
 
 EXIT_NO_AUDIT = 3
@@ -105,11 +106,14 @@ def explain(
     settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
-    """Attribute predictions to pixels, tiles, facts and words; --subject prints one budget."""
+    """Attribute predictions to pixels, tiles, facts and words; --subject prints one budget.
+
+    Exits 2 where a subject could not be explained; the others are, and each refused one is named.
+    """
     if subject is None:
         if method is not None:
             raise typer.BadParameter("--method needs --subject; a run's own method is explain.method")
-        _run("explain", file, None, settings, quiet)
+        _list_refused(_run("explain", file, None, settings, quiet), load_workspace(file, settings))
         return
     from clinimm.cli.summary import budget_lines
     from clinimm.explain.stage import explain_subjects
@@ -176,13 +180,16 @@ def report(
     settings: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write the model card and the patient pages; --subject writes one patient's page."""
+    """Write the model card and the patient pages; --subject writes one patient's page.
+
+    Exits 2 where a page could not be written; the others are, and each refused subject is named.
+    """
     if subject is None:
         if out is not None:
             raise typer.BadParameter("--out needs --subject")
         if nearest is not None:
             raise typer.BadParameter("--nearest needs --subject; a run's own is explain.nearest_cases")
-        _run("report", file, None, settings, quiet)
+        _list_refused(_run("report", file, None, settings, quiet), load_workspace(file, settings))
         return
     from clinimm.report.patient_report import write_patient_report
 
@@ -211,8 +218,19 @@ def _print_flow(path: Path) -> None:
         typer.echo(explain_text(json.loads(path.read_text(encoding="utf-8"))))
 
 
-def _run(name: str, target: Path, data: Path | None, settings: list[str] | None, quiet: bool) -> None:
+def _list_refused(outcome: Outcome, workspace: Workspace) -> None:
+    """Name the subjects that a stage went on without, and exit as one that refuses."""
+    from clinimm.cli.app import EXIT_REFUSED
+    from clinimm.cli.summary import refused_lines
+
+    if outcome.record.notes.get("refused"):
+        for line in refused_lines(workspace, outcome.stage):
+            typer.echo(line)
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _run(name: str, target: Path, data: Path | None, settings: list[str] | None, quiet: bool) -> Outcome:
     from clinimm.pipeline import run_stage
     from clinimm.progress import Progress
 
-    run_stage(load_target(target, settings, data), name, Progress(quiet))
+    return run_stage(load_target(target, settings, data), name, Progress(quiet))

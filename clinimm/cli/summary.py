@@ -43,10 +43,26 @@ def report_lines(workspace: Workspace) -> list[str]:
         / "index.html",
     }
     lines = [f"{name}: {path}" for name, path in documents.items() if path.exists()]
+    for stage in ("explain", "report"):
+        if refused := refused_lines(workspace, stage):
+            path = workspace.root / stage / "refused.parquet"
+            lines.append(f"{stage}: {len(refused)} refused, see {path}")
     registration = _read(workspace.root / "register" / "registration.json")
     if registration is not None:
         lines.insert(0, f"registered: {registration['sentence']}")
     return lines
+
+
+def refused_lines(workspace: Workspace, stage: str) -> list[str]:
+    """The subjects that a stage went on without, each with the reason; nothing where it refused nobody."""
+    import pandas as pd
+
+    path = workspace.root / stage / "refused.parquet"
+    if not path.is_file():
+        return []
+    table = pd.read_parquet(path)
+    parts = " (" + table["part"] + ")" if "part" in table else ""
+    return list("refused " + table["subject_id"] + parts + ": " + table["reason"])
 
 
 def audit_lines(audit: Mapping[str, Any]) -> list[str]:

@@ -149,6 +149,16 @@ NEAREST_COLUMNS: dict[str, str] = {
     "model_digest": "string",
 }
 
+#: Columns of ``explain/refused.parquet``, one row a subject and part of the stage that goes without them.
+REFUSED_COLUMNS: dict[str, str] = {
+    "subject_id": "string",
+    "task": "string",
+    "class_name": "string",
+    "part": "string",
+    "reason": "string",
+    "model_digest": "string",
+}
+
 #: Columns of ``explain/summary.parquet``, one row a subject, task and class.
 EXPLANATION_SUMMARY_COLUMNS: dict[str, str] = {
     "subject_id": "string",
@@ -157,6 +167,7 @@ EXPLANATION_SUMMARY_COLUMNS: dict[str, str] = {
     "method": "string",
     "logit": "float64",
     "baseline_logit": "float64",
+    "empty_logit": "float64",
     "attribution_sum": "float64",
     "convergence_delta": "float64",
     "deletion_auc": "float64",

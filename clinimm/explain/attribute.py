@@ -18,7 +18,8 @@ from clinimm.explain.problem import DEFAULT, Explainable, Problem, Setting, doub
 from clinimm.explain.promise import SHARE
 from clinimm.nn.tokens import Batch
 
-#: Draws of training tokens that a method without draws of its own is averaged over.
+#: Draws of training tokens that a method without draws of its own is averaged over; ``gradient_shap`` draws
+#: as many by itself.
 _DRAWS = 16
 _FEWEST_STEPS = 8
 

@@ -10,13 +10,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clinimm.core.errors import ConfigError
+from clinimm.core.errors import ConfigError, DataError
+from clinimm.explain.layout import Layout
 from clinimm.explain.problem import Problem, plain
+from clinimm.nn.tokens import Tokens
 
 UNINFORMATIVE, BLURRED, ABSENT, TRAINING = "uninformative", "blurred", "absent", "training"
 #: How far the blurred map is blurred, in cells. On a map of 14 x 14, 14 % of a finding of 2 x 2 cells is left
 #: in its place, 27 % of 3 x 3 and 38 % of 4 x 4; in a corner 31, 49 and 61 %. A test holds the figures.
 _BLUR_CELLS = 2.0
+#: More rows or columns than any picture has cells or tiles.
+_MOST_CELLS = 2**15
+_TRAINING_WORDS = "tokens of training subjects, drawn at random"
+_OWN_SORT = "of the same code or the same place where there is one"
 
 
 @dataclass(frozen=True)
@@ -40,10 +46,11 @@ def reference(problem: Problem, choice: str, generator: np.random.Generator | No
         choice: ``uninformative``, the encoder's own; ``blurred``, each picture's map of tokens blurred, which
             lowers the contrast of small findings and leaves large ones, and the encoder's own for
             modalities without pictures; ``training``, a token of a training subject in each place, drawn
-            by ``generator``, of the same sort of fact where sorts are told apart.
+            by ``generator``, of the same sort (``sorts_of``) where there is one.
 
     Raises:
-        ConfigError: there is none of that name, or it needs what the setting does not have.
+        ConfigError: there is none of that name.
+        DataError: the subjects, or those of the training, lack what it is made of.
     """
     if choice not in _MAKERS:
         raise ConfigError(f"baseline {choice!r} has no values; known are {', '.join(_MAKERS)}.")
@@ -90,7 +97,7 @@ def _blurred(problem: Problem, generator: np.random.Generator) -> Reference:
     own, layout = _uninformative(problem, generator), problem.setting.layout
     positions = {} if layout is None else layout.positions
     if not set(positions) & set(problem.names):
-        raise ConfigError("the baseline `blurred` needs a modality of pictures; here there is none.")
+        raise DataError("the baseline `blurred` needs a modality of pictures; here there is none.")
     values, words = list(own.values), dict(own.words)
     for index, name in enumerate(problem.names):
         if name in positions:
@@ -100,36 +107,68 @@ def _blurred(problem: Problem, generator: np.random.Generator) -> Reference:
     return Reference(tuple(values), words)
 
 
+def sorts_of(tokens: Tokens, layout: Layout | None, name: str) -> Int[Tensor, "batch token"] | None:
+    """What may stand in for each token: a fact of its own code, a cell of its own place on a picture.
+
+    Args:
+        tokens: of one modality.
+        layout: where tokens lie on pictures.
+        name: the modality.
+
+    Returns:
+        Equal numbers for tokens of one sort; None where a modality tells no sorts apart. Places are the
+        same where row and column are, of pictures that have as many of both.
+    """
+    if layout is None or name not in layout.positions:
+        return None if tokens.kind is None else tokens.kind.cpu()
+    found = np.full(tokens.mask.shape, -1, dtype=np.int64)
+    for subject, positions in enumerate(layout.positions[name]):
+        for picture in np.unique(positions[positions[:, 0] >= 0, 0]):
+            here = positions[:, 0] == picture
+            place = positions[here, 1:]
+            rows, columns = place.max(axis=0) + 1
+            shape = rows * _MOST_CELLS + columns
+            found[subject, here] = (shape * _MOST_CELLS + place[:, 0]) * _MOST_CELLS + place[:, 1]
+    return torch.from_numpy(found)
+
+
 def _training(problem: Problem, generator: np.random.Generator) -> Reference:
-    banks = problem.setting.references or {}
+    banks, words = problem.setting.references or {}, {}
     if missing := [name for name in problem.names if not len(banks.get(name, ()))]:
-        raise ConfigError(
+        raise DataError(
             f"the baseline `training` needs tokens of training subjects; there are none of "
             f"{', '.join(missing)}."
         )
     values = []
     for name, tokens in problem.embedded.items():
-        bank, sorts = banks[name].to(tokens.values), (problem.setting.reference_kinds or {}).get(name)
-        drawn = torch.from_numpy(generator.integers(0, len(bank), size=tuple(tokens.mask.shape)))
-        if sorts is not None and tokens.kind is not None:
-            _draw_own_sort(drawn, tokens.kind.cpu(), sorts.cpu(), generator)
+        bank = banks[name].to(tokens.values)
+        known = (problem.setting.reference_kinds or {}).get(name)
+        sorts = None if known is None else sorts_of(tokens, problem.setting.layout, name)
+        # Each modality draws by itself, a number a place: neither padding nor the batch changes a draw.
+        draw = np.random.default_rng(generator.integers(2**63)).random(tokens.mask.shape[1])
+        drawn = _drawn(torch.from_numpy(draw).expand(tokens.mask.shape), len(bank), sorts, known)
         values.append(bank[drawn.to(bank.device)] * tokens.mask.unsqueeze(-1))
-    return Reference(
-        tuple(values), dict.fromkeys(problem.names, "tokens of training subjects, drawn at random")
-    )
+        words[name] = _TRAINING_WORDS if sorts is None else f"{_TRAINING_WORDS}, {_OWN_SORT}"
+    return Reference(tuple(values), words)
 
 
-def _draw_own_sort(
-    drawn: Int[Tensor, "batch token"],
-    kinds: Int[Tensor, "batch token"],
-    sorts: Int[Tensor, " reference"],
-    generator: np.random.Generator,
-) -> None:
-    """Draw again, in place, among references of a token's own sort, where there are any."""
-    for kind in kinds.unique():
-        places, known = kinds == kind, torch.nonzero(sorts == kind).flatten()
-        if len(known):
-            drawn[places] = known[torch.from_numpy(generator.integers(0, len(known), int(places.sum())))]
+def _drawn(
+    draw: Float[Tensor, "batch token"],
+    count: int,
+    sorts: Int[Tensor, "batch token"] | None,
+    known: Int[Tensor, " reference"] | None,
+) -> Int[Tensor, "batch token"]:
+    """Which reference takes each token's place: one of its own sort, or any where there is none."""
+    found = (draw * count).long()
+    if sorts is None or known is None:
+        return found
+    known = known.cpu()
+    for sort in sorts.unique():
+        own = torch.nonzero(known == sort).flatten()
+        if len(own):
+            places = sorts == sort
+            found[places] = own[(draw[places] * len(own)).long()]
+    return found
 
 
 _MAKERS: dict[str, Callable[[Problem, np.random.Generator], Reference]] = {

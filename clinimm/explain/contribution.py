@@ -47,6 +47,11 @@ class Contributions:
     interactions: Float[np.ndarray, "subject modality modality"]
     worth: Float[np.ndarray, "subject coalition"]
 
+    @property
+    def empty(self) -> Float[np.ndarray, " subject"]:
+        """The logit without any modality, as the model gave it: what the values are counted from."""
+        return self.worth[:, 0]
+
 
 def contributions(model: Explainable, batch: Batch, target_class: int | Sequence[int]) -> Contributions:
     """Shapley values and interactions of every subject of a batch.

@@ -21,9 +21,10 @@ from jaxtyping import Float
 
 from clinimm.cohort.stage import read_spec
 from clinimm.core.attribution import NEAREST_COLUMNS
-from clinimm.core.errors import DataError
+from clinimm.core.errors import DataError, ModelError
 from clinimm.corpus import Corpus
-from clinimm.explain.select import explained_class, fit_folder
+from clinimm.explain.fits import fit_folder, load_fit
+from clinimm.explain.select import explained_class
 from clinimm.model import FusionModel
 from clinimm.tables import Cohort, load_cohort
 from clinimm.workspace import Workspace
@@ -82,6 +83,7 @@ def nearest_cases(workspace: Workspace, subject_ids: Sequence[str], count: int) 
     Raises:
         DataError: a subject has no held-out prediction in this run.
         MissingStageError: the run has no predictions yet.
+        ModelError: a fit is not the model that predicted a subject, or gives it no finite features.
     """
     rows: list[dict[str, Any]] = []
     if count:
@@ -101,12 +103,15 @@ def _rows(workspace: Workspace, targets: pd.DataFrame, count: int) -> Iterator[d
     training = {(fit.repeat, fit.fold): fit.training for fit in cohort.fits}
     for _, group in targets.groupby(["repeat", "fold"], sort=True):
         fit: Any = next(group.itertuples())
-        model = FusionModel.from_pretrained(fit_folder(workspace, fit))
+        model = load_fit(fit_folder(workspace, fit), group)
         known = _values(model, corpus, training[fit.repeat, fit.fold])
         views = {name: View.of(values) for name, values in known.items() if values}
         for target in group.itertuples():
-            own = _values(model, corpus, [str(target.subject_id)])
-            for row in _cases(views, own, str(target.subject_id), count):
+            subject = str(target.subject_id)
+            own = _values(model, corpus, [subject])
+            if subject not in own[_WHOLE] and set(corpus.modalities_of(subject)) & set(model.modalities):
+                raise ModelError(f"{subject}: the model's representation is not a finite number.")
+            for row in _cases(views, own, subject, count):
                 outcome = _outcome(cohort, model, window, target, row["case_id"])
                 yield row | {
                     "subject_id": target.subject_id,
@@ -145,7 +150,7 @@ def _cases(
 
 
 def _values(model: FusionModel, corpus: Corpus, subjects: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
-    """View -> subject -> its features; a subject is in a view only where it has such tokens."""
+    """View -> subject -> its features; only where it has such tokens and the features are finite."""
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in (_WHOLE, *model.modalities)}
     having = {one: set(corpus.modalities_of(one)) & set(model.modalities) for one in subjects}
     seen = [one for one in subjects if having[one]]
@@ -157,7 +162,7 @@ def _values(model: FusionModel, corpus: Corpus, subjects: Sequence[str]) -> dict
             values |= {name: model.fused({name: tokens}) for name, tokens in embedded.items()}
         for name, rows in values.items():
             for subject, row in zip(chunk, rows.double().cpu().numpy(), strict=True):
-                if name == _WHOLE or name in having[subject]:
+                if (name == _WHOLE or name in having[subject]) and np.isfinite(row).all():
                     found[name][subject] = row
     return found
 

@@ -47,8 +47,8 @@ class Setting:
         layout: where the tokens lie on their pictures; modalities that it lacks are sequences.
         references: modality -> (token, embedded dim), tokens of training subjects, for the
             baseline ``training``.
-        reference_kinds: modality -> (token,) which sort of fact each of these is, where sorts are told
-            apart; a fact is then replaced by one of its own sort.
+        reference_kinds: modality -> (token,) which sort each of these is (``baselines.sorts_of``), where
+            sorts are told apart; a token is then replaced by one of its own sort.
     """
 
     baseline: str | None = None

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.stats import t as student_t
 
-from clinimm.core.attribution import RANDOMISATION_COLUMNS
+from clinimm.core.attribution import RANDOMISATION_COLUMNS, REFUSED_COLUMNS
 from clinimm.explain.attribute import Explanation, attribute
 from clinimm.explain.checks import Check
 from clinimm.explain.contribution import contributions
@@ -18,7 +18,7 @@ from clinimm.explain.curves import FEWEST_TOKENS
 from clinimm.explain.groups import Statistics, by_group, contribution_figures
 from clinimm.explain.hide import ALL
 from clinimm.explain.randomise import DEEPEST, Likeness, cascade
-from clinimm.explain.subject import Explainer
+from clinimm.explain.subject import Explainer, refusal
 from clinimm.model import FusionModel
 
 #: Nodes of the path for maps that are only compared with each other.
@@ -100,15 +100,38 @@ def surely_left(left: Float[np.ndarray, " shuffle"], level: float = 0.95) -> flo
 def cohort_contributions(
     explainer: Explainer, model: FusionModel, targets: pd.DataFrame
 ) -> dict[str, pd.DataFrame]:
-    """Class -> figures of modality contributions of the subjects that this fit held out."""
+    """Class -> figures of modality contributions of the subjects that this fit held out.
+
+    A subject of whom a coalition's logit is not a finite number has no figure at all, so NaN throughout.
+    """
     found = {}
     for class_name, rows in targets.groupby("class_name", sort=True):
         subjects = [str(one) for one in rows["subject_id"] if _has_tokens(explainer, model, str(one))]
         if subjects:
             index = list(model.classes).index(str(class_name))
             batch = explainer.corpus.batch(subjects, model.statistics)
-            found[str(class_name)] = contribution_figures(contributions(model, batch, index), subjects)
+            together = contributions(model, batch, index)
+            whole = np.isfinite(together.worth).all(axis=1)
+            figures = contribution_figures(together, subjects)
+            found[str(class_name)] = figures.where(pd.Series(whole, index=figures.index), axis=0)
     return found
+
+
+def without_figures(targets: pd.DataFrame, figures: Mapping[str, pd.DataFrame], part: str) -> pd.DataFrame:
+    """The rows of ``refused.parquet`` of subjects of whom ``cohort_contributions`` has no figure.
+
+    Args:
+        targets: rows of ``explained_class``.
+        figures: what it gave.
+        part: what of the stage goes without them.
+    """
+    bad = {str(one) for table in figures.values() for one in table.index[table.isna().all(axis=1)]}
+    rows = [
+        refusal(target, part, "the logit of a coalition of its modalities is not a finite number.")
+        for target in targets.itertuples()
+        if str(target.subject_id) in bad
+    ]
+    return pd.DataFrame(rows, columns=list(REFUSED_COLUMNS))
 
 
 def group_rows(

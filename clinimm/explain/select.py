@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import json
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
+from clinimm.evaluate.operating import OperatingPoint
 from clinimm.workspace import Workspace
 
 
-def select_subjects(predictions: pd.DataFrame, count: int) -> list[str]:
+def select_subjects(
+    predictions: pd.DataFrame, count: int, points: Float[np.ndarray, " subject"] | None = None
+) -> list[str]:
     """Up to ``count`` subjects, the same ones for the same predictions.
 
     In this order: highest and lowest probability, the surest wrong answer of each kind, the
@@ -19,8 +23,12 @@ def select_subjects(predictions: pd.DataFrame, count: int) -> list[str]:
     Args:
         predictions: ``explained_class`` of ``predictions.parquet``: one row a subject.
         count: how many are wanted.
+        points: from which probability on each is flagged (``operating_points``). Where that is NaN, or
+            for everybody where it is None, nobody can say what a wrong answer is.
     """
-    ordered = predictions.sort_values(["probability", "subject_id"], kind="stable").reset_index(drop=True)
+    point = np.full(len(predictions), np.nan) if points is None else points
+    ordered = predictions.assign(point=point).sort_values(["probability", "subject_id"], kind="stable")
+    ordered = ordered.reset_index(drop=True)
     if ordered.empty or count < 1:
         return []
     last = len(ordered) - 1
@@ -47,14 +55,30 @@ def explained_class(predictions: pd.DataFrame, repeat: int = 0) -> pd.DataFrame:
     return ordered.drop_duplicates("subject_id").reset_index(drop=True)
 
 
-def fit_folder(workspace: Workspace, target: Any) -> Path:
-    """The folder of the fit that held a subject out; ``target`` is a row of ``explained_class``."""
-    folder = workspace.root / "train" / "fits" / f"r{target.repeat}-f{target.fold}"
-    return folder if folder.is_dir() else workspace.root / "train" / "model"
+def operating_points(workspace: Workspace, targets: pd.DataFrame) -> Float[np.ndarray, " subject"]:
+    """From which probability on each subject is flagged: as the evaluation chose for the fit that answered.
+
+    Args:
+        workspace: the run; before its evaluation every point is NaN.
+        targets: rows of ``explained_class``.
+    """
+    path = workspace.root / "evaluate" / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = {
+        str(row["class_name"]): OperatingPoint.from_json(row["operating_point"])
+        for row in metrics.get("classes", ())
+        if row.get("operating_point")
+    }
+    found = np.full(len(targets), np.nan)
+    for place, target in enumerate(targets.itertuples()):
+        if point := known.get(str(target.class_name)):
+            found[place] = point.fits.get((int(target.repeat), int(target.fold)), point.threshold)  # type: ignore[arg-type]  # a cell of a table
+    return found
 
 
 def _errors(ordered: pd.DataFrame) -> list[int]:
-    """Rank of the surest false alarm and of the surest miss, where the labels know of any."""
-    negative = ordered.index[(ordered["label"] == 0) & (ordered["probability"] >= 0.5)]
-    positive = ordered.index[(ordered["label"] == 1) & (ordered["probability"] < 0.5)]
+    """Rank of the surest false alarm and of the surest miss, where labels and points know of any."""
+    flagged, spared = ordered["probability"] >= ordered["point"], ordered["probability"] < ordered["point"]
+    negative = ordered.index[(ordered["label"] == 0) & flagged]
+    positive = ordered.index[(ordered["label"] == 1) & spared]
     return [*map(int, negative[-1:]), *map(int, positive[:1])]

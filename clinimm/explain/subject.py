@@ -16,7 +16,7 @@ from clinimm.core.errors import DataError, ModelError
 from clinimm.corpus import Corpus
 from clinimm.explain.attribute import Explanation
 from clinimm.explain.checks import Check, attribute_fully, check_maps, check_stability
-from clinimm.explain.contribution import contributions
+from clinimm.explain.contribution import Contributions, contributions
 from clinimm.explain.edges import Edges
 from clinimm.explain.hide import ALL
 from clinimm.explain.layout import layout_of
@@ -89,7 +89,8 @@ class Explainer:
             target: a row of ``explained_class``.
 
         Raises:
-            ModelError: the logit or its gradient is not a finite number.
+            DataError: the subject's places do not fit its tokens, or it lacks what its baseline is made of.
+            ModelError: a logit or a gradient is not a finite number.
         """
         subject = str(target.subject_id)
         if not set(self.corpus.modalities_of(subject)) & set(model.modalities):
@@ -97,7 +98,8 @@ class Explainer:
         index = list(model.classes).index(str(target.class_name))
         batch, setting = self.batch(model, [subject])
         found = attribute_fully(model, batch, index, self.method, setting.steps, setting)
-        _check_finite(found)
+        together = contributions(model, batch, index)
+        _check_finite(found, together)
         places = self.places(model, subject)
         problem = pose(model, batch, index, setting)
         edges = self.edges.of(self.corpus, subject, places) if self.edges else None
@@ -112,13 +114,13 @@ class Explainer:
         rows: Rows = defaultdict(list)
         for row in _token_rows(found, places):
             rows["attributions"].append(common | {"index_time": target.index_time} | row)
-        rows["summary"].append(common | _summary(found, checks))
+        rows["summary"].append(common | _summary(found, together, checks))
         named = common | {"method": self.method}
         rows["checks"] += [
             named | vars(check) | {"check": check.name, "judged": check.judged} for check in checks
         ]
         rows["standings"] += [named | row for row in self._standings(found, checks)]
-        _add_contributions(rows, model, batch, index, common)
+        _add_contributions(rows, together, common)
         return rows
 
     def _standings(self, found: Explanation, checks: Sequence[Check]) -> Iterator[dict[str, Any]]:
@@ -133,8 +135,20 @@ class Explainer:
             }
 
 
-def _check_finite(found: Explanation) -> None:
-    if not np.isfinite([*found.logit, *found.total]).all():
+def refusal(target: Any, part: str, error: object) -> dict[str, Any]:
+    """A row of ``refused.parquet``.
+
+    Args:
+        target: a row of ``explained_class``.
+        part: what of the stage goes without the subject.
+        error: the reason, in words.
+    """
+    named = {name: str(getattr(target, name)) for name in ("subject_id", "task", "class_name")}
+    return named | {"part": part, "reason": str(error), "model_digest": str(target.model_digest)}
+
+
+def _check_finite(found: Explanation, together: Contributions) -> None:
+    if not np.isfinite([*found.logit, *found.total, *together.worth.flat]).all():
         raise ModelError("the model's logit or its gradient is not a finite number.")
 
 
@@ -156,12 +170,13 @@ def _token_rows(found: Explanation, places: Mapping[str, Sequence[Place]]) -> It
             }
 
 
-def _summary(found: Explanation, checks: Sequence[Check]) -> dict[str, Any]:
+def _summary(found: Explanation, together: Contributions, checks: Sequence[Check]) -> dict[str, Any]:
     deletion = next((check for check in checks if (check.name, check.modality) == ("deletion", ALL)), None)
     return {
         "method": found.method,
         "logit": float(found.logit[0]),
         "baseline_logit": float(found.baseline_logit[0]),
+        "empty_logit": together.empty[0].item(),
         "attribution_sum": float(found.total[0]),
         "convergence_delta": float(found.delta[0]),
         "deletion_auc": np.nan if deletion is None else deletion.value,
@@ -169,10 +184,7 @@ def _summary(found: Explanation, checks: Sequence[Check]) -> dict[str, Any]:
     }
 
 
-def _add_contributions(
-    rows: Rows, model: FusionModel, batch: Batch, index: int, common: Mapping[str, Any]
-) -> None:
-    found = contributions(model, batch, index)
+def _add_contributions(rows: Rows, found: Contributions, common: Mapping[str, Any]) -> None:
     for one, name in enumerate(found.names):
         rows["contributions"].append({**common, "modality": name, "shapley": float(found.values[0, one])})
         for two in range(one + 1, len(found.names)):

@@ -18,6 +18,7 @@ from clinimm.core.attribution import (
     LOCALISATION_COLUMNS,
     NEAREST_COLUMNS,
     RANDOMISATION_COLUMNS,
+    REFUSED_COLUMNS,
     STANDING_COLUMNS,
 )
 
@@ -41,6 +42,7 @@ TABLES: dict[str, tuple[Columns, list[str]]] = {
     "interactions": (INTERACTION_COLUMNS, ["subject_id", "modality", "other"]),
     "checks": (CHECK_COLUMNS, ["subject_id", "check", "modality"]),
     "standings": (STANDING_COLUMNS, ["subject_id", "modality"]),
+    "refused": (REFUSED_COLUMNS, ["subject_id", "part"]),
 }
 
 #: The same for tables about the release rather than a subject; rows keep their order.
@@ -54,7 +56,7 @@ RELEASE_TABLES: dict[str, Columns] = {
 
 @dataclass(frozen=True)
 class Explanations:
-    """The tables of some subjects' explanations."""
+    """The tables of some subjects' explanations, and who could not be explained."""
 
     attributions: pd.DataFrame
     summary: pd.DataFrame
@@ -62,6 +64,7 @@ class Explanations:
     interactions: pd.DataFrame
     checks: pd.DataFrame
     standings: pd.DataFrame
+    refused: pd.DataFrame
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, list[dict[str, Any]]]) -> Explanations:

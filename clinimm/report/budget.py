@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from clinimm.report.facts import RunFacts
@@ -29,11 +30,15 @@ class BudgetRow:
 class Budget:
     """Two ways to put the same logit together; each column sums to ``logit``.
 
+    A residual is what a column's parts leave over: ``logit`` less its start and its parts. The starts are
+    logits that the model gave, so a residual can be wrong, and says so.
+
     Attributes:
         rows: the sources.
         start: logit of uninformative input.
         residual: what the parts leave over.
-        presence_start: logit without any source; None where not computed.
+        presence_start: logit without any source; None where not computed, as in runs of earlier versions.
+        presence_residual: what the values of ``presence`` leave over; None as above.
         logit: the answer's.
         pairs: two titles and their interaction, strongest first.
     """
@@ -42,6 +47,7 @@ class Budget:
     start: float
     residual: float
     presence_start: float | None
+    presence_residual: float | None
     logit: float
     pairs: tuple[tuple[str, str, float], ...]
 
@@ -50,11 +56,6 @@ class Budget:
         """What leads from ``start`` to ``logit``, the residual last."""
         known = [(row.title, row.score) for row in self.rows if row.score is not None]
         return [*known, ("Residual", self.residual)]
-
-    @property
-    def whole(self) -> bool:
-        """Whether start, parts and residual sum to the logit, to four decimals."""
-        return abs(self.start + sum(score for _, score in self.steps) - self.logit) < 1e-4
 
 
 def budget_of(facts: RunFacts, subject: SubjectFacts) -> Budget | None:
@@ -75,12 +76,16 @@ def budget_of(facts: RunFacts, subject: SubjectFacts) -> Budget | None:
     ]
     rows.sort(key=lambda row: -abs(row.score or 0.0))
     logit, start = float(summary["logit"]), float(summary["baseline_logit"])
-    known = sum(row.score for row in rows if row.score is not None)
+    empty = float(summary.get("empty_logit", math.nan))
+    presence_start = None if math.isnan(empty) or not subject.contributions else empty
     return Budget(
         rows=tuple(rows),
         start=start,
-        residual=logit - start - known,
-        presence_start=logit - sum(subject.contributions.values()) if subject.contributions else None,
+        residual=logit - start - sum(row.score for row in rows if row.score is not None),
+        presence_start=presence_start,
+        presence_residual=None
+        if presence_start is None
+        else logit - presence_start - sum(subject.contributions.values()),
         logit=logit,
         pairs=_pairs(facts, subject),
     )

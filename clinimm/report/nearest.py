@@ -13,7 +13,7 @@ from clinimm.report.facts import RunFacts
 from clinimm.report.subject import SubjectFacts
 
 #: Seen through one source, this share of the closest pairs of training patients is called alike.
-_ALIKE = 0.05
+ALIKE = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Likeness:
     @property
     def alike(self) -> bool:
         """Whether this source is one by which they are alike."""
-        return self.closer_than is not None and self.closer_than >= 1 - _ALIKE
+        return self.closer_than is not None and self.closer_than >= 1 - ALIKE
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Cases:
-    """The cases of one page."""
+    """The cases of one page.
+
+    Attributes:
+        rows: nearest first.
+        alike: the share of pairs that counts as alike by a source, for the page's words.
+    """
 
     rows: tuple[Case, ...]
+    alike: float = ALIKE
 
     @property
     def known(self) -> int:

@@ -17,13 +17,18 @@ from clinimm.workspace import Workspace
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Write ``report/model_card.html``, ``report/patients/*.html`` and ``report/index.html``."""
+    """Write ``report/model_card.html``, ``report/patients/*.html`` and ``report/index.html``.
+
+    Whose page cannot be written is listed in ``report/refused.parquet``.
+    """
     facts = RunFacts(workspace)
     folder = workspace.stage("report")
     write_text(folder / "model_card.html", model_card(facts))
     chosen = explained_subjects(workspace)[: workspace.config.report.patients]
-    write_pages(workspace, chosen, progress)
-    rows = [read_prediction(facts, subject_id) for subject_id in chosen]
+    pages = write_pages(workspace, chosen, progress)
+    refused = pd.DataFrame([vars(page) for page in pages if page.reason], columns=["subject_id", "reason"])
+    refused.astype("string").to_parquet(folder / "refused.parquet", index=False)
+    rows = [read_prediction(facts, page.subject_id) for page in pages if page.reason is None]
     index = render(
         "index.html",
         facts=facts,
@@ -33,7 +38,8 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         patients=rows,
     )
     write_text(folder / "index.html", index)
-    return {"patients": len(rows), "model_card": "report/model_card.html", "index": "report/index.html"}
+    counts = {"patients": len(rows), "refused": len(refused)}
+    return {**counts, "model_card": "report/model_card.html", "index": "report/index.html"}
 
 
 def explained_subjects(workspace: Workspace) -> list[str]:

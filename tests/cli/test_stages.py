@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
 
 from clinimm.cli.app import run
+from clinimm.config import PipelineConfig
+from clinimm.pipeline import Outcome
+from clinimm.progress import Progress
+from clinimm.workspace import Workspace
 from tests.small_export import COHORT, write_export
 
 
@@ -105,3 +110,25 @@ def test_training_patients_are_listed_for_one_patient_and_not_too_many(
     assert "--nearest needs --subject" in capsys.readouterr().err
     assert run(["report", str(smallest), "--subject", "S", "--nearest", "21"]) == 2
     assert "20" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["explain", "report"])
+def test_a_stage_that_went_on_without_a_subject_names_it_and_does_not_exit_as_done(
+    verb: str, smallest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    refused = pd.DataFrame({"subject_id": ["S7"], "part": ["explanation"], "reason": ["no number"]})
+    columns = list(refused) if verb == "explain" else ["subject_id", "reason"]
+
+    def stage(config: PipelineConfig, name: str, progress: Progress) -> Outcome:
+        refused[columns].to_parquet(Workspace(config).stage(name) / "refused.parquet")
+        record = mock.Mock(notes={"refused": counted})
+        return Outcome(name, skipped=False, record=record)
+
+    monkeypatch.setattr("clinimm.pipeline.run_stage", stage)
+    options = ["--set", f"runs_dir={tmp_path / 'runs'}"]
+    counted = 1
+    assert run([verb, str(smallest), *options]) == 2
+    part = " (explanation)" if verb == "explain" else ""
+    assert capsys.readouterr().out == f"refused S7{part}: no number\n"
+    counted = 0
+    assert run([verb, str(smallest), *options]) == 0

@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from clinimm.core.errors import ConfigError
+from clinimm.core.errors import DataError
 from clinimm.explain.attribute import attribute
-from clinimm.explain.baselines import blur, reference
+from clinimm.explain.baselines import blur, reference, sorts_of
 from clinimm.explain.layout import Layout
 from clinimm.explain.problem import Setting, pose
 from clinimm.nn.tokens import Tokens
@@ -65,7 +65,7 @@ def test_modalities_without_pictures_keep_their_own_baseline(linear, batch_of) -
 
 
 def test_a_blur_without_any_picture_is_refused(linear, batch_of) -> None:
-    with pytest.raises(ConfigError, match="pictures"):
+    with pytest.raises(DataError, match="pictures"):
         reference(pose(linear, batch_of(), 1), "blurred")
 
 
@@ -76,3 +76,48 @@ def test_training_tokens_stand_in_real_places_only_and_come_from_the_bank(linear
     for value, tokens in zip(values, problem.embedded.values(), strict=True):
         assert set(value[tokens.mask].unique().tolist()) <= {1.0, 2.0, 3.0}
         assert (value[~tokens.mask] == 0).all()
+
+
+def _film(rows: int, columns: int) -> Tokens:
+    count = rows * columns
+    return Tokens(torch.ones(1, count, 2), torch.ones(1, count, dtype=torch.bool), torch.zeros(1, count))
+
+
+def test_a_cell_is_replaced_by_a_cell_of_the_same_place_of_another_film(linear) -> None:
+    layout = Layout({"radiology": _places(2, 3)[None]})
+    known = sorts_of(_film(2, 3), layout, "radiology")[0]
+    bank = {"radiology": torch.arange(12.0)[:, None].expand(12, 2)}  # two films, six cells each
+    setting = Setting(layout=layout, references=bank, reference_kinds={"radiology": known.repeat(2)})
+    problem = pose(linear, {"radiology": _film(2, 3)}, 1, setting)
+    found = [reference(problem, "training", np.random.default_rng(n)) for n in range(40)]
+    drawn = torch.stack([one.values[0][0, :, 0] for one in found])
+    for cell in range(6):
+        assert set(drawn[:, cell].tolist()) == {float(cell), float(cell + 6)}
+    assert "of the same code or the same place" in found[0].words["radiology"]
+
+
+def test_places_of_films_with_other_cells_are_other_places() -> None:
+    wide, high = (
+        sorts_of(_film(*shape), Layout({"film": _places(*shape)[None]}), "film") for shape in ((2, 3), (3, 2))
+    )
+    assert not set(wide.flatten().tolist()) & set(high.flatten().tolist())
+    assert len(set(wide.flatten().tolist())) == 6
+    padded = np.concatenate([_places(2, 3), np.full((1, 3), -1)])[None]
+    tokens = Tokens(torch.ones(1, 7, 2), torch.tensor([[True] * 6 + [False]]), torch.zeros(1, 7))
+    assert sorts_of(tokens, Layout({"film": padded}), "film")[0, 6] == -1
+    assert sorts_of(_film(2, 3), None, "film") is None
+
+
+def test_training_tokens_of_a_batch_are_those_of_its_subjects_one_by_one(linear, batch_of) -> None:
+    draw = torch.Generator().manual_seed(5)
+    bank = {name: torch.randn(30, len(weight), generator=draw) for name, weight in linear.weights.items()}
+    batch = batch_of(3)
+    setting = Setting(baseline="training", references=bank, seed=4)
+    together = attribute(linear, batch, 1, steps=4, setting=setting)
+    for subject in range(2):
+        row = {name: tokens.row(subject) for name, tokens in batch.items()}
+        alone = attribute(linear, row, 1, steps=4, setting=setting)
+        assert alone.baseline_logit[0] == pytest.approx(together.baseline_logit[subject], abs=1e-5)
+        for name, scores in alone.scores.items():
+            real = together.scores[name][subject, : scores.shape[1]]
+            np.testing.assert_allclose(scores[0], real, atol=1e-5)

@@ -82,8 +82,8 @@ def test_the_page_runs_and_its_method_does_what_it_promises(demo: Workspace) -> 
     assert (method.sums, method.unit, method.role) == (False, "logit", "attribution")
     summary = found.summary.iloc[0]
     assert summary["attribution_sum"] == pytest.approx(found.attributions["score"].sum())
-    residual = summary["baseline_logit"] + summary["attribution_sum"] - summary["logit"]
-    assert summary["convergence_delta"] == pytest.approx(residual)
+    residual = summary["logit"] - summary["baseline_logit"] - summary["attribution_sum"]
+    assert -summary["convergence_delta"] == pytest.approx(residual)
     assert {"deletion", "insertion", "infidelity"} <= set(found.checks["check"])
     assert "completeness" not in set(found.checks["check"]), "the page says that it is missing"
     assert set(found.standings["modality"]) == {"a", "b", "all"}

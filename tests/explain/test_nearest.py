@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from clinimm.config import PipelineConfig
 from clinimm.core.attribution import NEAREST_COLUMNS
-from clinimm.core.errors import DataError
+from clinimm.core.errors import DataError, ModelError
 from clinimm.core.prediction import PREDICTION_COLUMNS
 from clinimm.corpus import Corpus
 from clinimm.explain.nearest import nearest_cases
@@ -162,6 +162,34 @@ def test_none_are_listed_unless_asked_for(workspace: Workspace) -> None:
 def test_a_subject_that_was_never_held_out_is_refused(workspace: Workspace) -> None:
     with pytest.raises(DataError, match="s05 has no held-out prediction"):
         nearest_cases(workspace, ["s05"], 3)
+
+
+def test_a_fit_that_did_not_predict_the_subject_has_no_say(workspace: Workspace) -> None:
+    torch.manual_seed(1)
+    FusionModel(toy_spec(("a", "b"), members=2)).save_pretrained(workspace.root / "train" / "fits" / "r0-f0")
+    with pytest.raises(ModelError, match="may have trained on these"):
+        nearest_cases(workspace, ["s01"], 3)
+
+
+def _spoil(workspace: Workspace, subject: str) -> None:
+    path = workspace.root / "encode" / "a" / "values.npy"
+    values = np.load(path)
+    values[3 * SUBJECTS.index(subject)] = np.nan
+    np.save(path, values)
+
+
+def test_a_training_patient_who_is_no_number_is_left_out_and_spoils_no_distance(workspace: Workspace) -> None:
+    before = set(nearest_cases(workspace, ["s01"], 20)["case_id"])
+    _spoil(workspace, "s09")
+    found = nearest_cases(workspace, ["s01"], 20)
+    assert set(found["case_id"]) == before - {"s09"}
+    assert np.isfinite(found[["distance", "percentile"]].to_numpy()).all()
+
+
+def test_a_patient_who_is_no_number_is_refused(workspace: Workspace) -> None:
+    _spoil(workspace, "s01")
+    with pytest.raises(ModelError, match="s01"):
+        nearest_cases(workspace, ["s01"], 3)
 
 
 def test_leaving_a_modality_out_is_as_if_nobody_had_it(workspace: Workspace) -> None:

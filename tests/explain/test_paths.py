@@ -5,7 +5,7 @@ import pytest
 import torch
 from captum.attr import GradientShap
 
-from clinimm.core.errors import ConfigError
+from clinimm.core.errors import ConfigError, DataError
 from clinimm.explain.attribute import attribute
 from clinimm.explain.baselines import reference
 from clinimm.explain.problem import Setting, pose
@@ -29,11 +29,12 @@ def _bank(weights: dict[str, list[float]], tokens: int = 40) -> dict[str, torch.
 
 def _drawn(batch: Batch, bank: dict[str, torch.Tensor], draw: np.random.Generator) -> list[torch.Tensor]:
     """The tokens of one draw, modality after modality; padding stays empty."""
-    return [
-        bank[name][torch.from_numpy(draw.integers(0, len(bank[name]), tuple(tokens.mask.shape)))]
-        * tokens.mask[..., None]
-        for name, tokens in batch.items()
-    ]
+    rows = []
+    for name, tokens in batch.items():
+        places = np.random.default_rng(draw.integers(2**63)).random(tokens.mask.shape[1])
+        row = bank[name][torch.from_numpy(np.floor(places * len(bank[name])).astype(int))]
+        rows.append(row[None] * tokens.mask[..., None])
+    return rows
 
 
 def test_gradient_shap_equals_captum_called_by_hand_with_the_same_draws(curved, batch_of) -> None:
@@ -120,7 +121,7 @@ def test_a_fact_is_replaced_by_one_of_its_own_sort_where_there_is_one(linear) ->
 
 def test_training_tokens_that_are_not_there_are_asked_for_by_name(linear, batch_of) -> None:
     setting = Setting(baseline="training", references={"ehr": torch.zeros(1, 3)})
-    with pytest.raises(ConfigError, match="notes, radiology"):
+    with pytest.raises(DataError, match="notes, radiology"):
         attribute(linear, batch_of(), 1, "integrated_gradients", 4, setting)
 
 

@@ -17,6 +17,7 @@ from clinimm.core.attribution import ATTRIBUTION_COLUMNS, EXPLANATION_SUMMARY_CO
 from clinimm.core.errors import ConfigError, DataError, ModelError
 from clinimm.core.prediction import PREDICTION_COLUMNS
 from clinimm.corpus import Corpus
+from clinimm.evaluate.operating import OperatingPoint
 from clinimm.explain.findings import FINDING_COLUMNS
 from clinimm.explain.randomise import DEEPEST
 from clinimm.explain.release import mean_left, randomisation_checks
@@ -125,6 +126,7 @@ def test_contributions_sum_to_the_logit_above_no_modality(workspace: Workspace) 
         empty = float(model.logits(nothing)[0, 0])
     assert rest["s00"] == pytest.approx(empty, abs=1e-5)
     assert rest["s02"] == pytest.approx(empty, abs=1e-5)
+    assert found.summary["empty_logit"].to_numpy() == pytest.approx([empty, empty], abs=1e-6)
 
 
 def test_a_fit_that_is_gone_or_changed_is_not_replaced_by_another(workspace: Workspace) -> None:
@@ -148,11 +150,78 @@ def test_the_model_itself_stands_in_where_it_is_what_predicted(workspace: Worksp
 def test_training_tokens_are_of_the_fits_own_training_subjects_or_none(workspace: Workspace) -> None:
     shutil.move(workspace.root / "train" / "fits" / "r0-f0", workspace.root / "train" / "model")
     fits = [Fit(0, fold, tuple(SUBJECTS[fold::2]), (), tuple(SUBJECTS[1 - fold :: 2])) for fold in range(2)]
-    many = mock.patch("clinimm.explain.stage.load_cohort", return_value=mock.Mock(fits=tuple(fits)))
+    many = mock.patch("clinimm.explain.training.load_cohort", return_value=mock.Mock(fits=tuple(fits)))
     with many, pytest.raises(ModelError, match="none of the fits"):
         explain_subjects(_with(workspace, baseline="training"), ["s00"], QUIET)
-    with mock.patch("clinimm.explain.stage.load_cohort", return_value=mock.Mock(fits=tuple(fits[:1]))):
+    with mock.patch("clinimm.explain.training.load_cohort", return_value=mock.Mock(fits=tuple(fits[:1]))):
         assert len(explain_subjects(_with(workspace, baseline="training"), ["s00"], QUIET).summary) == 1
+
+
+def _spoil(workspace: Workspace, *subjects: str) -> None:
+    """Numbers that are none among these subjects' tokens."""
+    path = workspace.root / "encode" / "a" / "values.npy"
+    values = np.load(path)
+    for subject in subjects:
+        values[3 * SUBJECTS.index(subject)] = np.nan
+    np.save(path, values)
+
+
+def test_one_bad_subject_is_listed_with_its_reason_and_stops_nobody(workspace: Workspace) -> None:
+    settings = {"subjects": 12, "checked": 12, "nearest_cases": 0}
+    run(_with(workspace, **settings), QUIET)
+    folder = workspace.root / "explain"
+    before = {name: table.query("subject_id != 's05'") for name, table in _tables(folder).items()}
+    _spoil(workspace, "s05")
+    notes = run(_with(workspace, **settings), QUIET)
+    assert (notes["explained"], notes["refused"]) == (11, 1)
+    for name, table in _tables(folder).items():
+        pd.testing.assert_frame_equal(table, before[name].reset_index(drop=True))
+    refused = pd.read_parquet(folder / "refused.parquet")
+    assert set(refused["subject_id"]) == {"s05"}
+    assert list(refused["part"]) == ["checks by group", "contributions by group", "explanation"]
+    assert refused["reason"].str.contains("not a finite number").all()
+    groups = pd.read_parquet(folder / "groups.parquet").query("level == 'overall'").set_index("figure")
+    assert groups.loc["a", "n"] == 11 and np.isfinite(groups.loc["a", "mean"])
+    assert groups.loc["completeness, all", "n"] == 11
+    assert "s05" not in set(pd.read_parquet(folder / "randomisation.parquet")["subject_id"])
+
+
+def test_of_several_on_request_the_others_are_explained_and_one_alone_is_an_error(
+    workspace: Workspace,
+) -> None:
+    _spoil(workspace, "s03", "s05")
+    found = explain_subjects(workspace, ["s03", "s04"], QUIET)
+    assert set(found.summary["subject_id"]) == {"s04"} and list(found.refused["subject_id"]) == ["s03"]
+    folder = workspace.root / "explain" / REQUESTED
+    assert [path.name for path in folder.iterdir()] == ["s04"]
+    for subjects in (["s03"], ["s03", "s05"]):
+        with pytest.raises(ModelError, match=r"s03 cannot be explained: .* not a finite number"):
+            explain_subjects(workspace, subjects, QUIET)
+
+
+def test_where_nobody_can_be_explained_the_stage_fails(workspace: Workspace) -> None:
+    _spoil(workspace, *SUBJECTS)
+    with pytest.raises(ModelError, match="nobody could be explained"):
+        run(workspace, QUIET)
+
+
+def test_a_bad_training_subject_spoils_nobodys_baseline(workspace: Workspace) -> None:
+    fits = [Fit(0, fold, tuple(SUBJECTS[fold::2]), (), tuple(SUBJECTS[1 - fold :: 2])) for fold in range(2)]
+    _spoil(workspace, "s02")
+    cohort = mock.Mock(fits=tuple(fits))
+    with mock.patch("clinimm.explain.training.load_cohort", return_value=cohort):
+        found = explain_subjects(_with(workspace, baseline="training"), ["s00"], QUIET)
+    assert np.isfinite(found.attributions["score"]).all() and found.refused.empty
+
+
+def test_the_surest_errors_are_those_of_the_operating_point(workspace: Workspace) -> None:
+    """Labels alternate: s01 is a miss at the fit's 0.3, s10 the surest false alarm at 0.2."""
+    point = OperatingPoint(0.2, "sensitivity", fits={(0, 1): 0.3})
+    metrics = {"classes": [{"class_name": "yes", "operating_point": point.as_json()}]}
+    (workspace.stage("evaluate") / "metrics.json").write_text(json.dumps(metrics))
+    run(_with(workspace, subjects=4), QUIET)
+    explained = pd.read_parquet(workspace.root / "explain" / "summary.parquet")["subject_id"]
+    assert set(explained) == {"s11", "s00", "s10", "s01"}
 
 
 def test_two_runs_write_the_same_bytes(workspace: Workspace) -> None:
@@ -307,7 +376,7 @@ def test_full_checks_say_whether_the_map_would_be_the_same_again(workspace: Work
 def test_tokens_of_training_subjects_can_be_the_baseline(workspace: Workspace) -> None:
     fits = [Fit(0, fold, tuple(SUBJECTS[fold::2]), (), tuple(SUBJECTS[1 - fold :: 2])) for fold in range(2)]
     cohort = mock.Mock(fits=tuple(fits))
-    with mock.patch("clinimm.explain.stage.load_cohort", return_value=cohort):
+    with mock.patch("clinimm.explain.training.load_cohort", return_value=cohort):
         found = explain_subjects(
             _with(workspace, baseline="training", method="gradient_shap"), ["s00"], QUIET
         )

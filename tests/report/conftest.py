@@ -305,13 +305,14 @@ def explanations(subject: str, film: str, hostile: str) -> Explanations:
         for box, score in _grid(4000, 3000, 4, random.normal(0, 0.02, 16))
     ]
     total = sum(place["score"] for place in places)
+    values = {"ehr": 0.9, "notes": 0.3, "radiology": 0.5, "pathology": -0.15}
     summary = {
         key: common[key] for key in ("subject_id", "task", "class_name", "method", "model_digest")
     } | {
         "logit": total - 0.7, "baseline_logit": -0.7, "attribution_sum": total,
+        "empty_logit": total - 0.7 - sum(values.values()),
         "convergence_delta": 0.0004, "deletion_auc": -0.21, "deletion_auc_random": 0.35,
     }  # fmt: skip
-    values = {"ehr": 0.9, "notes": 0.3, "radiology": 0.5, "pathology": -0.15}
     contributions = [
         {key: common[key] for key in ("subject_id", "task", "class_name", "model_digest")}
         | {"modality": name, "shapley": value}

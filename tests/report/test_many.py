@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from clinimm.core.errors import DataError
 from clinimm.progress import QUIET
 from clinimm.report.many import write_pages
+from clinimm.report.stage import run as run_stage
 
 
 def _pages(folder: Path) -> dict[str, bytes]:
@@ -27,6 +27,23 @@ def test_two_processes_write_the_same_pages_as_one(run) -> None:
     assert _pages(run.workspace.root) == alone and len(alone) == 12
 
 
-def test_a_subject_without_a_prediction_is_an_error(run) -> None:
-    with pytest.raises(DataError, match="no held-out prediction"):
-        write_pages(run.workspace, ["nobody"], QUIET)
+def test_a_subject_that_is_refused_stops_nobody_and_is_named(run) -> None:
+    stale = run.workspace.stage("report") / "patients" / "nobody.html"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("of an older run")
+    found = write_pages(run.workspace, ["nobody", run.subject], QUIET)
+    assert [page.subject_id for page in found] == ["nobody", run.subject]
+    assert "no held-out prediction" in (found[0].reason or "") and found[1].reason is None
+    assert list(_pages(run.workspace.root)) == [f"{run.subject}.html"]
+
+
+def test_the_stage_lists_whose_page_is_missing_and_links_only_the_others(run) -> None:
+    path = run.workspace.root / "explain" / "summary.parquet"
+    table = pd.read_parquet(path)
+    pd.concat([table, table.assign(subject_id="nobody")]).to_parquet(path)
+    notes = run_stage(run.workspace, QUIET)
+    assert (notes["patients"], notes["refused"]) == (len(table), 1)
+    listed = pd.read_parquet(run.workspace.root / "report" / "refused.parquet")
+    assert listed["subject_id"].tolist() == ["nobody"] and "held-out" in listed["reason"][0]
+    index = (run.workspace.root / "report" / "index.html").read_text()
+    assert run.subject in index and "nobody" not in index
