@@ -4,10 +4,13 @@
 
 For every held-out subject: the exact Shapley values of the modalities against those of the best possible
 reader, who knows the scenario and sees the same modalities (signs of all that matter, order of all pairs
-that differ); the strongest cell of the film against the planted opacity (pointing game, with the share of
-cells that meet it as chance); the planted lab value and sentence among the three strongest of their
-modality, with what three at random would hold. Then the same with all weights of the model shuffled.
-Intervals: Wilson, 95 %.
+that differ, and beside it of those that the truth sets far apart); the strongest cell of the film against
+the planted opacity (pointing game, with the share of cells that meet it as chance); the planted lab value and
+sentence among the three strongest of their modality, with what three at random would hold. Intervals:
+Wilson, 95 %. Then the same with all weights of the model shuffled, ``--shuffles`` times: mean over the
+shuffles, with its interval (Student's t, 95 %) and the range. With ``--shuffle-encoder`` the films' maps once
+more with the image encoder's weights shuffled too (``random_film_encoder.py``): then nothing is left that
+was learned, on these data or elsewhere.
 
 Contributions are counted twice, each against the reader's own under the same rule: from no modality, and
 from other patients. In `synergy` the rules disagree in sign for an opacity without inflammation: than
@@ -35,6 +38,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from random_film_encoder import FILMS, blinded, film_pixels, reread
+from scipy.stats import t as student
 
 from clinimm.audit.explanation_policy import ExplanationPolicy
 from clinimm.config import load_pipeline
@@ -65,9 +70,15 @@ SHOWS: dict[str, tuple[str, str | None]] = {
 }
 #: Planted values below this are nothing, and values nearer than the second are no order, in logits.
 _NOTHING, _TIE = 0.5, 0.5
+#: Pairs of modalities that the truth sets this far apart, in logits, are counted on their own as well.
+_FAR = 2.0
 _TOP = 3
 #: Training subjects that contributions are counted from.
-_REFERENCES = 16
+_REFERENCES = 64
+
+
+#: What can be asked for: the modality mix, and the maps.
+PARTS = ("mix", "maps")
 
 
 @dataclass(frozen=True)
@@ -91,21 +102,33 @@ class Pointing:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """Whether all contributions that matter have the planted sign, and all pairs the planted order.
+
+    Attributes:
+        signs: of contributions of at least ``_NOTHING`` in the truth; None where there is none.
+        order: of pairs that the truth sets at least ``_TIE`` apart; None where there is none.
+        order_far: of those that it sets at least ``_FAR`` apart.
+    """
+
+    signs: bool | None = None
+    order: bool | None = None
+    order_far: bool | None = None
+
+
+@dataclass(frozen=True)
 class Found:
     """What one subject's explanation found; None where there was nothing to find.
 
     Attributes:
-        signs, order: whether the modalities' contributions, counted from no modality, have the planted
-            signs and order.
-        signs_against, order_against: the same counted from other patients.
+        mix, mix_against: whether the modalities' contributions have the planted signs and order, counted
+            from no modality and from other patients.
         film, lab, sentence: whether the map shows what was planted; ``seen`` of each says whether the
             model found it: the modality alone moves the logit as it should.
     """
 
-    signs: bool | None
-    order: bool | None
-    signs_against: bool | None
-    order_against: bool | None
+    mix: Mix
+    mix_against: Mix
     film: Pointing | None
     lab: Top | None
     sentence: Top | None
@@ -190,40 +213,53 @@ def patients_of(run: Path, hospital: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def look(looker: Looker, target: int, subject: str, patient: Mapping[str, Any]) -> Found:
+def look(
+    looker: Looker, target: int, subject: str, patient: Mapping[str, Any], parts: Sequence[str] = PARTS
+) -> Found:
     """Explain one subject and compare with what was planted."""
     explainer, model = looker.explainer, looker.model
     batch, setting = explainer.batch(model, [subject])
-    scenario = SCENARIOS[patient["scenario"]]
     found = contributions(model, batch, target)
-    compared = contributions_against(model, batch, target, looker.references)
-    planted = planted_worth(scenario, patient, found.names)
-    planted_against = planted_worth(scenario, patient, found.names, against=True)
+    planted = planted_worth(SCENARIOS[patient["scenario"]], patient, found.names)
     seen = {
         name: bool(np.sign(own[1 << bit] - own[0]) == np.sign(planted[1 << bit] - planted[0]))
         for bit, name in enumerate(found.names)
         for own in [found.worth[0]]
     }
+    result = Found(_mix(found.values[0], shapley(planted[None])[0][0]), Mix(), None, None, None)
+    if "mix" in parts:
+        result = replace(result, mix_against=_against(looker, target, batch, patient))
+    if "maps" not in parts:
+        return result
     maps = attribute(model, batch, target, explainer.method, setting.steps, setting)
     places = explainer.places(model, subject)
     scores = {name: one[0] for name, one in maps.scores.items()}
-    labs = [f"{lab['code']} = {lab['usual_value']:g}" for lab in patient["labs"]]
+    labs = [f"{lab['code']} = {lab['usual_value']:g} {lab['usual_unit']}" for lab in patient["labs"]]
     spans = [span for note in patient["notes"] for span in note["spans"] if span["factor"] == "distress"]
-    return Found(
-        *_mix(found.values[0], shapley(planted[None])[0][0]),
-        *_mix(compared.values[0], shapley(planted_against[None])[0][0]),
-        _film(scores, places, seen, patient),
-        _top(scores, places, seen, "ehr", labs),
-        _top(scores, places, seen, "notes", [span["text"] for span in spans]),
+    return replace(
+        result,
+        film=_film(scores, places, seen, patient),
+        lab=_top(scores, places, seen, "ehr", labs),
+        sentence=_top(scores, places, seen, "notes", [span["text"] for span in spans]),
     )
 
 
-def _mix(found: np.ndarray, planted: np.ndarray) -> tuple[bool | None, bool | None]:
+def _against(looker: Looker, target: int, batch: Batch, patient: Mapping[str, Any]) -> Mix:
+    """The mix counted from other patients."""
+    found = contributions_against(looker.model, batch, target, looker.references)
+    planted = planted_worth(SCENARIOS[patient["scenario"]], patient, found.names, against=True)
+    return _mix(found.values[0], shapley(planted[None])[0][0])
+
+
+def _mix(found: np.ndarray, planted: np.ndarray) -> Mix:
     real = np.abs(planted) >= _NOTHING
     signs = bool((np.sign(found) == np.sign(planted))[real].all()) if real.any() else None
-    gap, own = planted[:, None] - planted, found[:, None] - found
-    apart = gap >= _TIE
-    return signs, (bool((own[apart] > 0).all()) if apart.any() else None)
+    return Mix(signs, _ordered(found, planted, _TIE), _ordered(found, planted, _FAR))
+
+
+def _ordered(found: np.ndarray, planted: np.ndarray, margin: float) -> bool | None:
+    apart = planted[:, None] - planted >= margin
+    return bool(((found[:, None] - found)[apart] > 0).all()) if apart.any() else None
 
 
 def _film(
@@ -252,7 +288,7 @@ def _top(
 ) -> Top | None:
     """Whether a planted text is one of the strongest, where the modality shows it among enough others."""
     known = places.get(name, ())
-    says = np.array([_says(place.text, planted) for place in known], dtype=bool)
+    says = np.isin([place.text for place in known], list(planted))
     if len(known) <= _TOP or not says.any():
         return None
     strongest = np.argsort(-np.abs(scores[name][: len(known)]))[:_TOP]
@@ -260,49 +296,99 @@ def _top(
     return Top(bool(says[strongest].any()), 1 - none_by_chance, seen[name])
 
 
-def _says(text: str, planted: Sequence[str]) -> bool:
-    return any(one in text or (len(text) > 12 and text in one) for one in planted)
+@dataclass(frozen=True)
+class Share:
+    """One row of the table for one model.
+
+    Attributes:
+        words: what is counted.
+        known: whether it was found, a subject that has it.
+        chance: what chance would give, a subject; empty where that is not known.
+    """
+
+    words: str
+    known: list[bool]
+    chance: list[float]
 
 
-def rows_of(found: Sequence[Found], title: str) -> Iterator[str]:
-    """Lines of the table: share of subjects with its interval, and what chance would give."""
-    names = {
-        "signs": "signs of the mix, from no modality",
-        "order": "order of the mix, from no modality",
-        "signs_against": "signs of the mix, from other patients",
-        "order_against": "order of the mix, from other patients",
-    }
-    for field, words in names.items():
-        yield _line(title, words, [x for one in found if (x := getattr(one, field)) is not None])
+def shares_of(found: Sequence[Found]) -> list[Share]:
+    """Every row, in the same order for every model."""
+    rows = []
+    for mix, rule in (("mix", "from no modality"), ("mix_against", "from other patients")):
+        for field, words in (
+            ("signs", "signs of the mix"),
+            ("order", "order of the mix"),
+            ("order_far", f"order of those at least {_FAR:g} logits apart"),
+        ):
+            known = [x for one in found if (x := getattr(getattr(one, mix), field)) is not None]
+            rows.append(Share(f"{words}, {rule}", known, []))
     parts = {
         "film": "strongest cell meets the opacity",
         "lab": "planted lab in the top three",
         "sentence": "planted sentence in the top three",
     }
     for field, words in parts.items():
-        known = [x for one in found if (x := getattr(one, field)) is not None]
-        yield _line(title, words, [one.hit for one in known], [one.chance for one in known])
-        told = [one for one in known if one.seen]
+        tops = [x for one in found if (x := getattr(one, field)) is not None]
+        told = [one for one in tops if one.seen]
+        rows.append(Share(words, [one.hit for one in tops], [one.chance for one in tops]))
         told_words = f"{words}, found by the model"
-        yield _line(title, told_words, [one.hit for one in told], [one.chance for one in told])
+        rows.append(Share(told_words, [one.hit for one in told], [one.chance for one in told]))
     films = [one.film for one in found if one.film is not None]
     for size in sorted({one.size for one in films}):
         of_size = [one for one in films if one.size == size]
         words = f"strongest cell meets the opacity, {size}"
-        yield _line(title, words, [one.hit for one in of_size], [one.chance for one in of_size])
-    if films:
+        rows.append(Share(words, [one.hit for one in of_size], [one.chance for one in of_size]))
+    return rows
+
+
+def rows_of(found: Sequence[Found], title: str) -> Iterator[str]:
+    """Lines of the table for one model: share of subjects with its interval, and what chance would give."""
+    for row in shares_of(found):
+        if not row.known:
+            yield f"| {title} | {row.words} | – | | 0 |"
+            continue
+        low, high = wilson(sum(row.known), len(row.known), 0.95)
+        share = f"{np.mean(row.known):.1%} ({low:.0%} to {high:.0%})"
+        yield f"| {title} | {row.words} | {share} | {_chance(row)} | {len(row.known)} |"
+    if films := [one.film for one in found if one.film is not None]:
         mass = float(np.mean([one.mass for one in films]))
         yield f"| {title} | share of the map's size on the opacity | {mass:.1%} | | {len(films)} |"
 
 
-def _line(title: str, words: str, known: Sequence[bool], chance: Sequence[float] = ()) -> str:
-    if not known:
-        return f"| {title} | {words} | – | | 0 |"
-    low, high = wilson(sum(map(bool, known)), len(known), 0.95)
-    share, expected = f"{np.mean(known):.1%} ({low:.0%} to {high:.0%})", ""
-    if len(chance):
-        expected = f"{np.mean(chance):.1%}"
-    return f"| {title} | {words} | {share} | {expected} | {len(known)} |"
+def rows_of_shuffles(shuffles: Sequence[Sequence[Found]], title: str) -> Iterator[str]:
+    """The same for several shuffled models: mean over them, its interval and the range."""
+    for rows in zip(*map(shares_of, shuffles), strict=True):
+        values = [float(np.mean(row.known)) for row in rows if row.known]
+        if values:
+            many = [len(row.known) for row in rows if row.known]
+            people = f"{min(many)} to {max(many)}" if min(many) < max(many) else str(many[0])
+            of = f"{len(values)} shuffles of {people}"
+            yield f"| {title} | {rows[0].words} | {over_shuffles(values)} | {_chance(rows[0])} | {of} |"
+
+
+def rows_of_blind(shuffles: Sequence[Sequence[Pointing]]) -> Iterator[str]:
+    """The pointing game of models whose image encoder is shuffled too."""
+    known = [films for films in shuffles if films]
+    if known:
+        row = Share("strongest cell meets the opacity", [], [one.chance for one in known[0]])
+        values = [float(np.mean([one.hit for one in films])) for films in known]
+        of = f"{len(known)} shuffles of {len(known[0])}"
+        title = "weights and image encoder shuffled"
+        yield f"| {title} | {row.words} | {over_shuffles(values)} | {_chance(row)} | {of} |"
+
+
+def over_shuffles(values: Sequence[float]) -> str:
+    """Mean, its interval over shuffles (Student's t, 95 %), and the range."""
+    words = f"{np.mean(values):.1%}"
+    if len(values) > 1:
+        half = float(student.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+        words += f" ({np.mean(values) - half:.0%} to {np.mean(values) + half:.0%}; "
+        words += f"single ones {min(values):.0%} to {max(values):.0%})"
+    return words
+
+
+def _chance(row: Share) -> str:
+    return f"{np.mean(row.chance):.1%}" if row.chance else ""
 
 
 def _looker(explainer: Explainer, model: FusionModel, training: Sequence[str]) -> Looker:
@@ -314,6 +400,34 @@ def _looker(explainer: Explainer, model: FusionModel, training: Sequence[str]) -
     references = corpus.batch(whole[:_REFERENCES], model.statistics)
     setting = with_training(explainer, model, training, 0)
     return Looker(replace(explainer, setting=setting), model, references)
+
+
+def _blind(
+    explainer: Explainer,
+    model: FusionModel,
+    hospital: Path,
+    subjects: Sequence[str],
+    patients: Mapping[str, Mapping[str, Any]],
+    shuffles: int,
+) -> Iterator[list[Pointing]]:
+    """Where the films' maps point when the image encoder's weights are shuffled too."""
+    corpus = explainer.corpus
+    having = [one for one in subjects if FILMS in corpus.modalities_of(one)]
+    digests = {one: set(corpus.rows(one, FILMS)["digest"].astype(str)) for one in having}
+    files = sorted(hospital.joinpath("dicom").rglob("*.dcm"))
+    films = film_pixels(model, files, set().union(*digests.values()))
+    readable = [one for one in having if digests[one] <= set(films)]
+    for seed in range(shuffles):
+        shuffled, tokens = blinded(model, films, seed)
+        found = []
+        for subject in readable:
+            batch, setting = explainer.batch(shuffled, [subject])
+            batch = reread(explainer, batch, subject, tokens)
+            maps = attribute(shuffled, batch, 0, explainer.method, setting.steps, setting)
+            scores = {name: one[0] for name, one in maps.scores.items()}
+            seen = dict.fromkeys(scores, True)
+            found.append(_film(scores, explainer.places(shuffled, subject), seen, patients[subject]))
+        yield [one for one in found if one is not None]
 
 
 def _fits(run: Path, source: Path, split: str, cohort: pd.DataFrame) -> Iterator[tuple[Path, list[str]]]:
@@ -328,8 +442,7 @@ def _fits(run: Path, source: Path, split: str, cohort: pd.DataFrame) -> Iterator
         yield (folder if folder.is_dir() else run / "train" / "model"), subjects
 
 
-def main() -> int:
-    """Print the table."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -340,8 +453,18 @@ def main() -> int:
     parser.add_argument("--baseline", choices=list(BASELINES))
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--split", default="held_out", choices=["held_out", "tuning"])
+    parser.add_argument("--shuffles", type=int, default=10)
+    parser.add_argument("--shuffled-subjects", type=int, default=60, help="of these, for each shuffle")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--shuffle-encoder", action="store_true", help="shuffle the films' encoder too")
+    parser.add_argument("--only-shuffles", action="store_true", help="leave out the trained model")
     parser.add_argument("--model", type=Path, help="another run, whose model is explained on these subjects")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Print the table."""
+    options = _options()
     if not (options.hospital / "truth.json").is_file():
         print(f"skipped: {options.hospital} holds no truth; `make demo` makes runs/demo-hospital.")
         return 0
@@ -355,26 +478,42 @@ def main() -> int:
     explainer = Explainer(corpus, config.plugins, options.method, setting, ExplanationPolicy())
     scenario = json.loads((options.hospital / "truth.json").read_text(encoding="utf-8"))["scenario"]
     patients = patients_of(options.run, options.hospital)
+    for patient in patients.values():
+        patient["scenario"] = scenario
     cohort = pd.read_parquet(options.run / "cohort" / "cohort.parquet")
     training = [str(one) for one in cohort.loc[cohort["split"] == "train", "subject_id"]]
     source = options.model or options.run
-    rows: dict[str, list[Found]] = defaultdict(list)
-    for folder, subjects in _fits(options.run, source, options.split, cohort):
+    trained: list[Found] = []
+    shuffles: list[list[Found]] = [[] for _ in range(options.shuffles)]
+    blind: list[list[Pointing]] = [[] for _ in range(options.shuffles)]
+    for folder, held_out in _fits(options.run, source, options.split, cohort):
         model = FusionModel.from_pretrained(folder)
-        *_, (_, shuffled) = randomise(model, 0)
-        assert isinstance(shuffled, FusionModel)
-        for title, one in (("trained", model), ("weights shuffled", shuffled)):
-            looker = _looker(explainer, one, training)
-            for subject in [s for s in subjects if s in patients][: options.subjects]:
-                rows[title].append(look(looker, 0, subject, patients[subject] | {"scenario": scenario}))
+        subjects = [one for one in held_out if one in patients][: options.subjects]
+        looker = _looker(explainer, model, training)
+        trained += [
+            look(looker, 0, one, patients[one], options.parts)
+            for one in ([] if options.only_shuffles else subjects)
+        ]
+        some = subjects[: options.shuffled_subjects]
+        for seed, found in enumerate(shuffles):
+            *_, (_, shuffled) = randomise(model, seed)
+            assert isinstance(shuffled, FusionModel)
+            looker = _looker(explainer, shuffled, training)
+            found += [look(looker, 0, one, patients[one], options.parts) for one in some]
+        if options.shuffle_encoder and FILMS in model.modalities:
+            seen = _blind(explainer, model, options.hospital, some, patients, len(blind))
+            blind = [known + more for known, more in zip(blind, seen, strict=True)]
     print(
-        f"{options.run}, scenario {scenario}: {len(rows['trained'])} subjects ({options.split}), "
+        f"{options.run}, scenario {scenario}: {len(trained)} subjects ({options.split}), "
         f"model of {source}, {options.method} from {options.baseline or 'its usual baseline'}\n"
     )
     print("| model | found | share (95 %) | chance | n |\n" + "|---" * 5 + "|")
-    for title, found in rows.items():
-        for row in rows_of(found, title):
-            print(row)
+    for row in rows_of(trained, "trained") if trained else ():
+        print(row)
+    for row in rows_of_shuffles(shuffles, "weights shuffled"):
+        print(row)
+    for row in rows_of_blind(blind):
+        print(row)
     return 0
 
 

@@ -211,8 +211,9 @@ class ExplainConfig(Frozen):
     subjects: int = Field(8, ge=0, description="Held-out subjects that the run explains.")
     method: str = Field(
         "integrated_gradients",
-        description="Attribution method, one whose parts sum to the logit: `integrated_gradients` or "
-        "`gradient_shap`. `clinimm explain RUN --subject S --method M` shows the others.",
+        description="Attribution method, one whose parts sum to the logit: `integrated_gradients`, "
+        "`spread_gradients` or `gradient_shap`. `clinimm explain RUN --subject S --method M` shows "
+        "the others.",
     )
     baseline: str | None = Field(
         None,

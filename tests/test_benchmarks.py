@@ -14,6 +14,7 @@ def test_a_benchmark_of_a_finished_run_says_that_it_is_skipped_without_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("captum")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")  # a script finds those beside it
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{name}.py"])
     assert import_module(f"benchmarks.{name}").main() == 0

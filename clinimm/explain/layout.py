@@ -10,8 +10,10 @@ from jaxtyping import Float, Int
 
 from clinimm.core.attribution import Place
 
+#: The kind of place that is a cell of a picture's feature map.
+FILM = "pixels"
 #: Kinds of place that have a box on a picture.
-BOXED = ("pixels", "tile")
+BOXED = (FILM, "tile")
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,12 @@ class Layout:
     Attributes:
         positions: modality -> (batch, token, 3): picture, row and column; -1 where the token is
             padding. A modality without an entry is a sequence.
+        films: those of them whose tokens are cells of one feature map a picture, so that a token sees more
+            than its cell; tiles of a slide are encoded each alone.
     """
 
     positions: dict[str, Int[np.ndarray, "batch token 3"]]
+    films: frozenset[str] = frozenset()
 
 
 def layout_of(places: Sequence[Mapping[str, Sequence[Place]]], tokens: dict[str, int]) -> Layout:
@@ -33,7 +38,7 @@ def layout_of(places: Sequence[Mapping[str, Sequence[Place]]], tokens: dict[str,
         places: for each subject, modality -> the place of each of its tokens, in order.
         tokens: modality -> tokens a subject in the batch, padding included.
     """
-    positions = {}
+    positions, films = {}, set()
     for name, width in tokens.items():
         rows = [subject.get(name, ()) for subject in places]
         if not any(place.kind in BOXED for row in rows for place in row):
@@ -42,7 +47,9 @@ def layout_of(places: Sequence[Mapping[str, Sequence[Place]]], tokens: dict[str,
         for subject, row in enumerate(rows):
             found[subject, : len(row)] = grid(row)
         positions[name] = found
-    return Layout(positions)
+        if all(place.kind == FILM for row in rows for place in row):
+            films.add(name)
+    return Layout(positions, frozenset(films))
 
 
 def grid(places: Sequence[Place]) -> Int[np.ndarray, "token 3"]:

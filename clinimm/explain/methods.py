@@ -14,6 +14,7 @@ from clinimm.explain.problem import Problem
 from clinimm.explain.promise import PROMISES
 from clinimm.explain.relevance import attention_relevance
 from clinimm.explain.rollout import attention_rollout
+from clinimm.explain.spread import spread
 
 _VALUES = (UNINFORMATIVE, BLURRED, TRAINING)
 
@@ -31,6 +32,7 @@ METHODS: dict[str, Method] = {
     "gradient_shap": _method(
         "gradient_shap", gradient_shap, baselines=(UNINFORMATIVE, TRAINING, BLURRED), draws=True
     ),
+    "spread_gradients": _method("spread_gradients", spread(integrated_gradients), baselines=_VALUES),
     "occlusion": _method("occlusion", occlusion, baselines=(ABSENT, *_VALUES)),
     "feature_ablation": _method("feature_ablation", feature_ablation, baselines=(ABSENT, *_VALUES)),
     "layer_grad_cam": _method("layer_grad_cam", layer_grad_cam),

@@ -45,6 +45,13 @@ PROMISES: dict[str, Promise] = {
         unit=LOGIT,
         caveat="It is an average over random draws; another seed gives slightly other parts.",
     ),
+    "spread_gradients": Promise(
+        "Integrated gradients, films spread",
+        sums=True,
+        unit=LOGIT,
+        caveat="On films each cell's part is shared with its neighbours, about as far as the encoder sees: "
+        "it points at a region, and detail finer than two cells is not in it.",
+    ),
     "occlusion": Promise(
         "Occlusion",
         sums=False,

@@ -43,3 +43,12 @@ def test_a_canvas_is_the_map_with_holes_where_no_token_is() -> None:
     positions = np.array([[0, 0, 0], [0, 1, 1], [-1, -1, -1]])
     (found,) = canvas(positions, np.array([1.0, 2.0, 9.0]))
     np.testing.assert_array_equal(found, [[1.0, np.nan], [np.nan, 2.0]])
+
+
+def test_cells_of_a_film_share_one_feature_map_and_tiles_of_a_slide_do_not() -> None:
+    tile = Place("tile", "s", (0, 0, 100, 100), "", 0.0)
+    found = layout_of(
+        [{"radiology": _cells("f", [0, 10], [0]), "pathology": [tile]}], {"radiology": 2, "pathology": 1}
+    )
+    assert set(found.positions) == {"radiology", "pathology"}
+    assert found.films == {"radiology"}
