@@ -210,9 +210,9 @@ class ExplainConfig(Frozen):
 
     subjects: int = Field(8, ge=0, description="Held-out subjects that the run explains.")
     method: str = Field(
-        "integrated_gradients",
-        description="Attribution method, one whose parts sum to the logit: `integrated_gradients`, "
-        "`spread_gradients` or `gradient_shap`. `clinimm explain RUN --subject S --method M` shows "
+        "spread_gradients",
+        description="Attribution method, one whose parts sum to the logit: `spread_gradients`, "
+        "`integrated_gradients` or `gradient_shap`. `clinimm explain RUN --subject S --method M` shows "
         "the others.",
     )
     baseline: str | None = Field(
