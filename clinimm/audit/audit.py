@@ -10,7 +10,8 @@ import pandas as pd
 
 from clinimm.audit.groups import Audited, Cell, attributes_of, cell_of, overall_cell
 from clinimm.audit.judge import FAIL, INCONCLUSIVE, PASS, Finding, judge_rule
-from clinimm.audit.policy import Policy
+from clinimm.audit.policy import HARM, Policy, Rule
+from clinimm.core.errors import ConfigError
 from clinimm.evaluate.operating import OperatingPoint
 from clinimm.evaluate.panel import Panel, panel_of
 
@@ -92,8 +93,11 @@ def audit_predictions(
         kind: ``binary``, ``multiclass`` or ``multilabel``; each class is audited one-versus-rest.
 
     Raises:
+        ConfigError: a rule that only ``clinimm audit-table`` can judge.
         DataError: no row has a label, or a predicted subject is not in the cohort.
     """
+    for rule in policy.rules:
+        _check_judged_here(rule)
     names = tuple(classes) if classes else tuple(sorted(predictions["class_name"].unique().tolist()))
     panel = panel_of(predictions, names, kind)
     parts, findings = [], []
@@ -104,6 +108,17 @@ def audit_predictions(
         for rule in policy.rules:
             findings += judge_rule(rule, audited, policy.statistics)
     return _result(findings, parts)
+
+
+def _check_judged_here(rule: Rule) -> None:
+    crossed = any("*" in attribute for attribute in rule.attribute)
+    if rule.metric in HARM and rule.stat != "ratio" and rule.reference in ("rest", "overall") and not crossed:
+        return
+    raise ConfigError(
+        f"rule {rule.id}: {rule.stat} of {rule.metric} against {rule.reference} is judged by "
+        "`clinimm audit-table` only; a pipeline's audit takes values and differences of "
+        f"{', '.join(HARM)} against rest or overall, one attribute at a time."
+    )
 
 
 def _audited(

@@ -8,7 +8,7 @@ import pytest
 
 from clinimm.audit.audit import audit_predictions
 from clinimm.audit.policy import PACKAGED, Policy, load_policy
-from clinimm.core.errors import DataError
+from clinimm.core.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +92,25 @@ def test_a_policy_value_is_frozen(policy):
     with pytest.raises(ValueError, match="frozen"):
         policy.rules = ()
     assert isinstance(policy, Policy)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"id": "a", "metric": "brier", "stat": "difference", "attribute": "sex", "margin": 0.1},
+        {"id": "a", "metric": "fnr", "stat": "ratio", "attribute": "sex", "margin": 0.8},
+        {
+            "id": "a",
+            "metric": "fnr",
+            "stat": "difference",
+            "attribute": "sex",
+            "margin": 0.1,
+            "reference": "F",
+        },
+        {"id": "a", "metric": "fnr", "stat": "difference", "attribute": "sex*race", "margin": 0.1},
+    ],
+)
+def test_a_rule_that_only_a_table_can_answer_is_refused(rule: dict[str, object]) -> None:
+    policy = Policy.model_validate({"schema": "clinimm.policy/1", "rules": [rule]})
+    with pytest.raises(ConfigError, match=r"rule a: .* is judged by `clinimm audit-table` only"):
+        audit_predictions(pd.DataFrame(), pd.DataFrame(), policy, 0.5)
