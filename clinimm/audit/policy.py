@@ -32,18 +32,6 @@ Metric = Literal[
     "net_benefit_less_treat_all",
 ]
 OnInconclusive = Literal["block", "warn"]
-#: What a pipeline's own audit measures; ``audit-table`` measures all of ``Metric``.
-#: +1: more is worse. -1: less is worse. 0: both directions are.
-HARM: dict[str, int] = {
-    "auroc": -1,
-    "fnr": 1,
-    "fpr": 1,
-    "sensitivity": -1,
-    "specificity": -1,
-    "ppv": -1,
-    "npv": -1,
-    "observed_less_predicted": 0,
-}
 PACKAGED = Path(__file__).with_name("default_policy.yaml")
 IN_REPOSITORY = Path("governance") / "policy.yaml"
 
@@ -52,7 +40,9 @@ class StatisticsPolicy(Frozen):
     """How figures are made."""
 
     level: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of every interval.")
-    minimum_cell: int = Field(10, gt=0, description="Groups with fewer subjects show no figure.")
+    minimum_cell: int = Field(
+        10, gt=0, description="Pages for clinicians and the model card show no figure of smaller groups."
+    )
     inconclusive: OnInconclusive = Field("warn", description="What an inconclusive rule does.")
 
 
@@ -62,9 +52,9 @@ class Rule(Frozen):
     ``stat: value`` asks the model as a whole to lie ``above`` or ``below`` a figure; with
     ``attribute`` it asks that of every group. ``stat: difference`` asks that no group is worse than
     its reference by ``margin``: ``rest`` is everybody outside the group, ``overall`` everybody.
-    ``clinimm audit-table`` also knows ``stat: ratio`` (no group worse than its reference by more than
-    the factor ``margin``: 0.8 is the four-fifths rule), a level's name as ``reference``, and
-    intersections as ``attribute: race*sex``.
+    ``stat: ratio`` asks that no group is worse than its reference by more than the factor ``margin``
+    (0.8 is the four-fifths rule). ``reference`` may also name a level, and ``attribute: race*sex`` is
+    an intersection.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Short stable name.")
@@ -107,7 +97,7 @@ class Policy(Frozen):
         None, description="Attributes shown beside those of the rules; null is all of the cohort's."
     )
     rules: tuple[Rule, ...] = Field(min_length=1, description="What must hold.")
-    table: TableSettings = Field(TableSettings(), description="What only `clinimm audit-table` asks for.")
+    table: TableSettings = Field(TableSettings(), description="What is tested, shown and published.")
     explanations: ExplanationPolicy = Field(
         ExplanationPolicy(), description="What a map must show before it is shown."
     )

@@ -1,4 +1,7 @@
-"""What only ``clinimm audit-table`` asks of a policy: columns, threshold, bins, how much to draw."""
+"""The `table` part of a policy: sources of attributes, how much is shown, drawn and published.
+
+Columns, threshold and bins are for ``clinimm audit-table``; a pipeline's run has its own.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,12 @@ class TableSettings(Frozen):
     )
     columns: Columns = Columns()
     attributes: dict[str, AttributeSettings] = Field({}, description="Bins and source of an attribute.")
-    intersections: int = Field(2, ge=1, le=4, description="Combinations shown: of up to so many attributes.")
+    intersections: int = Field(
+        4, ge=1, le=4, description="Figures of groups by up to so many attributes at once."
+    )
+    published_intersections: int = Field(
+        2, ge=1, le=4, description="The published view has groups by up to so many attributes at once."
+    )
     draws: int = Field(2000, ge=200, le=100_000, description="Draws for intervals that hold together.")
     permutations: int = Field(2000, ge=99, le=100_000, description="Draws of each permutation test.")
     published_minimum: int = Field(

@@ -97,12 +97,12 @@ class Tables:
 
     def row_cell(self) -> Int[ndarray, " row"]:
         """The cell of each row: twice the label plus the decision."""
-        return self.segments.label * 2 + (self.segments.probability >= self.threshold)
+        return self.segments.label * 2 + self.segments.decision(self.threshold)
 
 
 def tables_of(segments: Segments, threshold: float) -> Tables:
     """Count every group's rows by label and decision."""
-    flagged = segments.probability >= threshold
+    flagged = segments.decision(threshold)
     true, all_flagged = segments.total(segments.label & flagged), segments.total(flagged)
     counts = np.zeros((segments.groups, 2, 2), dtype=np.int64)
     counts[:, 1, 1], counts[:, 0, 1] = true, all_flagged - true

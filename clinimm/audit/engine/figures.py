@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -36,6 +36,10 @@ class Figures:
     bounds: Callable[[float], Ends]
     influence: Callable[[], Float64[ndarray, "block group"]]
     method: str
+
+    def __post_init__(self) -> None:
+        """Many contrasts ask for the same ends: they are made once a level."""
+        object.__setattr__(self, "bounds", cache(self.bounds))
 
     @cached_property
     def by_block(self) -> Float64[ndarray, "block group"]:

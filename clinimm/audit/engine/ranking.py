@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from clinimm.audit.engine.figures import Ends, Figures, by_block, design_effect
 from clinimm.audit.engine.intervals import auroc_interval, logit_interval
-from clinimm.audit.engine.rows import Segments
+from clinimm.audit.engine.rows import BLOCKS, Segments
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,7 @@ class Ranking:
             second = self._variance(self._negatives, of_negative, value, negatives)
 
         def rows() -> Float64[ndarray, " row"]:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return self._by_label(
-                    (of_positive - self._spread(value)) / self._spread(positives),
-                    (of_negative - self._spread(value)) / self._spread(negatives),
-                )
+            return self.auroc_influence(value)
 
         effect = design_effect(self.segments, rows)
         variance = (first + second) * effect
@@ -105,6 +101,15 @@ class Ranking:
             lambda: by_block(self.segments, rows()),
             method,
         )
+
+    def auroc_influence(self, value: Float64[ndarray, " group"]) -> Float64[ndarray, " row"]:
+        """What each row adds to its group's AUROC."""
+        (positives, negatives), (of_positive, of_negative) = self.totals, self._placements
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self._by_label(
+                (of_positive - self._spread(value)) / self._spread(positives),
+                (of_negative - self._spread(value)) / self._spread(negatives),
+            )
 
     def average_precision(self) -> Figures:
         """Average precision (the step sum, without interpolation) on the logit scale.
@@ -170,3 +175,49 @@ class Ranking:
         running = np.cumsum(np.nan_to_num(steps))
         before = np.concatenate([[0.0], running])[self._edge[:-1]]
         return running - self._spread(before)
+
+
+def auroc_over_repeats(segments: Segments, owner: Int[ndarray, " segment"], groups: int) -> Figures:
+    """The mean over the repeats of a cross-validation of each group's AUROC; the subject is the unit.
+
+    Scores of different repeats are never compared. A subject's placements are averaged over repeats,
+    and DeLong's variance is that of the averages, as in ``clinimm.evaluate``.
+
+    Args:
+        segments: one a group and repeat, with the subject of each row.
+        owner: the group of each segment.
+        groups: how many there are.
+    """
+    assert segments.cluster is not None
+    ranking = Ranking(segments)
+    inner = ranking.auroc().value
+    known = np.bincount(owner, ~np.isnan(inner), minlength=groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.bincount(owner, np.nan_to_num(inner), minlength=groups) / known
+        influence = np.nan_to_num(ranking.auroc_influence(inner) / segments.spread(known[owner]))
+    group = owner[segments.group]
+    subjects = int(segments.cluster.max(initial=0)) + 1
+    _, first, unit = np.unique(group * subjects + segments.cluster, return_index=True, return_inverse=True)
+    summed = np.bincount(unit, influence, minlength=len(first))
+    of_unit, positive = group[first], segments.label[first] == 1
+    counts, variances = [], []
+    for side in (positive, ~positive):
+        n = np.bincount(of_unit[side], minlength=groups).astype(float)
+        squares = np.bincount(of_unit[side], summed[side] ** 2, minlength=groups)
+        counts.append(n)
+        variances.append(np.where(n > 1, squares * n / np.maximum(n - 1, 1), np.nan))
+    variance = variances[0] + variances[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        freedom = variance**2 / sum(part**2 / (n - 1) for part, n in zip(variances, counts, strict=True))
+
+    def bounds(level: float) -> Ends:
+        low, high = auroc_interval(value, variance, freedom, counts[0], counts[1], level)
+        enough = np.minimum(counts[0], counts[1]) >= 2
+        return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+    def blocks() -> Float64[ndarray, "block group"]:
+        cell = segments.block.astype(np.int64) * groups + group
+        return np.bincount(cell, influence, minlength=BLOCKS * groups).reshape(BLOCKS, groups)
+
+    method = "mean over repeats; DeLong of each subject's mean placement, logit scale, Student's t"
+    return Figures("auroc", value, np.sqrt(variance), counts[0], bounds, blocks, method)

@@ -3,7 +3,7 @@
 A bootstrap of rows draws each cell's count from one multinomial. Where subjects have several rows,
 whole subjects are drawn: subjects with the same counts in every cell are one *pattern*, and the
 patterns' counts are multinomial. Permuting group labels draws each group's events from a
-multivariate hypergeometric distribution.
+multivariate hypergeometric distribution; where subjects have several rows, whole subjects are permuted.
 """
 
 from __future__ import annotations
@@ -60,17 +60,23 @@ def permutation_p(tables: Tables, rate: str, draws: int, seed: int) -> float | N
 
     The statistic is the largest standardised difference of a group from everybody else among those
     whom the rate is about (positives for the false negative rate), so that groups of unequal
-    prevalence and equal error rates are no alarm. It needs one row a subject.
+    prevalence and equal error rates are no alarm. Where subjects have several rows, whole subjects
+    are permuted; one whose rows stand in several groups goes with the first of those it is most in.
     """
     events, n = tables.pair(rate)
     here = n > 0
-    events, n = events[here].astype(np.int64), n[here].astype(np.int64)
     total = int(events.sum())
-    if tables.segments.cluster is not None or len(n) < 2 or total in (0, int(n.sum())):
+    if here.sum() < 2 or total in (0, int(n.sum())):
         return None
     generator = np.random.default_rng([seed, 3])
-    drawn = generator.multivariate_hypergeometric(n, total, size=draws, method="marginals")
-    statistic = _largest_gap(np.concatenate([events[None], drawn]), n)
+    if tables.clustered:
+        statistic = _of_permuted_subjects(tables, rate, draws, generator)
+    else:
+        counted, size = events[here].astype(np.int64), n[here].astype(np.int64)
+        drawn = generator.multivariate_hypergeometric(size, total, size=draws, method="marginals")
+        statistic = _largest_gap(np.concatenate([counted[None], drawn]), size)
+    if statistic is None:
+        return None
     return float((1 + np.sum(statistic[1:] >= statistic[0] - 1e-9)) / (1 + draws))
 
 
@@ -93,6 +99,69 @@ def _largest_gap(
     share = n / everybody
     spread = total * (1 - total / everybody) * share * (1 - share) * everybody / max(everybody - 1, 1)
     return np.max(np.abs(events - total * share) / np.sqrt(np.maximum(spread, 1e-12)), axis=1)
+
+
+def _of_permuted_subjects(
+    tables: Tables, rate: str, draws: int, generator: np.random.Generator
+) -> Float64[ndarray, " draw"] | None:
+    """The statistic as seen, then as drawn; None where fewer than two groups have subjects.
+
+    A subject's residual is its events less the overall rate times its rows. Under permutation of whole
+    subjects a group's sum of residuals has mean 0 and a known variance. Subjects with the same residual
+    are one pattern, so a draw is a table of groups by patterns with both margins fixed, filled group by
+    group and pattern by pattern.
+    """
+    group, residual = _subjects(tables, rate)
+    size = np.bincount(group, minlength=len(tables.counts))
+    kept = np.flatnonzero(size)
+    if len(kept) < 2:
+        return None
+    value, pattern = np.unique(np.round(residual, 9), return_inverse=True)
+    seen = np.zeros((len(tables.counts), len(value)), dtype=np.int64)
+    np.add.at(seen, (group, pattern), 1)
+    seen, size = seen[kept], size[kept]
+    drawn = _sums_of_drawn_tables(size, seen.sum(axis=0), value, draws, generator)
+    sums = np.concatenate([(seen @ value)[None], drawn])
+    share = size / size.sum()
+    spread = np.var(residual, ddof=1) * size * (1 - share)
+    return np.max(np.abs(sums) / np.sqrt(np.maximum(spread, 1e-12)), axis=1)
+
+
+def _subjects(tables: Tables, rate: str) -> tuple[Int64[ndarray, " subject"], Float64[ndarray, " subject"]]:
+    """Group and residual of each subject whom the rate is about."""
+    part, cell = tables.segments, tables.row_cell()
+    assert part.cluster is not None
+    top, bottom = (np.isin(cell, [2 * label + decision for label, decision in one]) for one in RATES[rate])
+    _, subject = np.unique(part.cluster[bottom], return_inverse=True)
+    events = np.bincount(subject, top[bottom])
+    rows = np.bincount(subject)
+    wide, count = np.unique(subject * part.groups + part.group[bottom], return_counts=True)
+    order = np.lexsort((wide, -count, wide // part.groups))
+    first = order[np.unique(wide[order] // part.groups, return_index=True)[1]]
+    return wide[first] % part.groups, events - events.sum() / rows.sum() * rows
+
+
+def _sums_of_drawn_tables(
+    rows: Int64[ndarray, " group"],
+    columns: Int64[ndarray, " pattern"],
+    value: Float64[ndarray, " pattern"],
+    draws: int,
+    generator: np.random.Generator,
+) -> Float64[ndarray, "draw group"]:
+    """Each group's sum of values in tables with given margins, as a random permutation gives them."""
+    sums = np.zeros((draws, len(rows)))
+    left = np.tile(columns, (draws, 1))
+    for group, wanted in enumerate(rows[:-1]):
+        missing = np.full(draws, wanted)
+        others = left.sum(axis=1)
+        for pattern, worth in enumerate(value):
+            others = others - left[:, pattern]
+            taken = generator.hypergeometric(left[:, pattern], others, missing)
+            sums[:, group] += taken * worth
+            left[:, pattern] -= taken
+            missing = missing - taken
+    sums[:, -1] = left @ value
+    return sums
 
 
 def _of_clusters(

@@ -66,6 +66,7 @@ class Segments:
         start: first row of each group, and the end.
         block: the block of each row, for simultaneous intervals.
         cluster: the subject of each row; None where each row is a subject.
+        flagged: decision of each row; None where one threshold decides.
     """
 
     label: UInt8[ndarray, " row"]
@@ -75,6 +76,7 @@ class Segments:
     start: Int[ndarray, " edge"]
     block: Int[ndarray, " row"]
     cluster: Int[ndarray, " row"] | None
+    flagged: Bool[ndarray, " row"] | None = None
 
     @property
     def groups(self) -> int:
@@ -114,6 +116,10 @@ class Segments:
         _, first, unit = np.unique(wide, return_index=True, return_inverse=True)
         return unit, self.group[first]
 
+    def decision(self, threshold: float) -> Bool[ndarray, " row"]:
+        """Whether each row is flagged."""
+        return self.probability >= threshold if self.flagged is None else self.flagged
+
     def total(self, values: ndarray) -> Float64[ndarray, " group"]:
         """Sum of a value a row over each group; groups are never empty."""
         if len(values) == 0:
@@ -135,6 +141,10 @@ class Rows:
         attributes: attribute -> levels of the rows.
         cluster: a number for each subject; None where each row is a subject of its own.
         seed: of the partition into blocks.
+        flagged: decision of each row, where folds have thresholds of their own; None where one
+            threshold decides.
+        repeat: number of the repeat of a cross-validation that made each row, from 0; None where
+            there is one. A subject then has a row a repeat, and the AUROC is the mean over repeats.
     """
 
     label: UInt8[ndarray, " row"]
@@ -142,6 +152,13 @@ class Rows:
     attributes: Mapping[str, Coded]
     cluster: Int[ndarray, " row"] | None = None
     seed: int = 0
+    flagged: Bool[ndarray, " row"] | None = None
+    repeat: Int[ndarray, " row"] | None = None
+
+    @property
+    def repeats(self) -> int:
+        """Rows that a cross-validation makes of each subject."""
+        return 1 if self.repeat is None else int(self.repeat.max()) + 1
 
     @property
     def n(self) -> int:
@@ -205,39 +222,80 @@ class Rows:
         )
         return Grouping(tuple(attributes), levels, of_atom.astype(np.int64))
 
+    def combinations(self, names: Sequence[str], order: int) -> list[tuple[str, ...]]:
+        """So many attributes at a time, those that are there, in their order."""
+        known = [name for name in self.attributes if name in names]
+        return list(itertools.combinations(known, order))
+
     def groupings(self, orders: Sequence[int]) -> list[Grouping]:
         """Every combination of so many attributes."""
-        return [
-            self.grouping(names)
-            for order in orders
-            for names in itertools.combinations(self.attributes, order)
-        ]
+        names = list(self.attributes)
+        return [self.grouping(one) for order in orders for one in self.combinations(names, order)]
 
     def segments(self, grouping: Grouping) -> Segments:
         """The rows in order of the grouping's groups."""
-        label, score, logit, tie, atom, block, order = self._sorted
-        kind = np.uint8 if grouping.size <= 256 else np.uint16 if grouping.size <= 65536 else np.int64
-        group = grouping.of_atom.astype(kind)[atom]
-        start = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=grouping.size))])
-        cluster = None if self.cluster is None else self.cluster[order]
         if grouping.size == 1:
-            return Segments(label, score, logit, tie, start, block, cluster)
-        take = np.argsort(group, kind="stable")
-        cluster = None if cluster is None else cluster[take]
-        return Segments(label[take], score[take], logit[take], tie[take], start, block[take], cluster)
+            return self._taken(None, np.array([0, self.n]))
+        group = grouping.of_atom.astype(_smallest_kind(grouping.size))[self._sorted[4]]
+        return self._taken(np.argsort(group, kind="stable"), _edges(group, grouping.size))
+
+    def stacked(self, groupings: Sequence[Grouping]) -> Segments:
+        """The groups of several groupings one after the other; each row stands there once a grouping."""
+        parts, starts, done = [], [np.zeros(1, dtype=np.int64)], 0
+        for grouping in groupings:
+            group = grouping.of_atom.astype(_smallest_kind(grouping.size))[self._sorted[4]]
+            parts.append(np.argsort(group, kind="stable"))
+            starts.append(done + _edges(group, grouping.size)[1:])
+            done += self.n
+        return self._taken(np.concatenate(parts), np.concatenate(starts))
+
+    def by_repeat(
+        self, grouping: Grouping, member: Bool[ndarray, " group"] | None = None
+    ) -> tuple[Segments, Int[ndarray, " segment"]]:
+        """The rows of each group and repeat, and the group of each such segment; nobody is in an empty one.
+
+        Args:
+            grouping: the groups.
+            member: where given, these groups together are the only group.
+        """
+        group = grouping.of_atom[self._sorted[4]]
+        repeat = np.zeros(self.n, dtype=np.int64) if self.repeat is None else self.repeat[self._sorted[6]]
+        inside = np.arange(self.n) if member is None else np.flatnonzero(member[group])
+        owner = group if member is None else np.zeros(self.n, dtype=np.int64)
+        present, dense = np.unique(owner[inside] * self.repeats + repeat[inside], return_inverse=True)
+        take = inside[np.argsort(dense, kind="stable")]
+        return self._taken(take, _edges(dense, len(present))), present // self.repeats
 
     def part(self, grouping: Grouping, member: Bool[ndarray, " group"]) -> Segments:
         """The rows of some groups together, as one group."""
-        label, score, logit, tie, atom, block, order = self._sorted
-        inside = np.flatnonzero(member[grouping.of_atom][atom])
-        cluster = None if self.cluster is None else self.cluster[order[inside]]
-        start = np.array([0, len(inside)])
+        inside = np.flatnonzero(member[grouping.of_atom][self._sorted[4]])
+        return self._taken(inside, np.array([0, len(inside)]))
+
+    def _taken(self, take: Int[ndarray, " row"] | None, start: Int[ndarray, " edge"]) -> Segments:
+        """Some rows of ``_sorted`` in an order; None takes all as they are."""
+        label, score, logit, tie, _, block, order = self._sorted
+        cluster, flagged = (
+            None if column is None else column[order] for column in (self.cluster, self.flagged)
+        )
+        if take is None:
+            return Segments(label, score, logit, tie, start, block, cluster, flagged)
+        cluster, flagged = (None if column is None else column[take] for column in (cluster, flagged))
         return Segments(
-            label[inside], score[inside], logit[inside], tie[inside], start, block[inside], cluster
+            label[take], score[take], logit[take], tie[take], start, block[take], cluster, flagged
         )
 
     def atom_counts(self, threshold: float) -> Int[ndarray, "atom label decision"]:
         """The joint count table: rows of each atom by label and decision (flagged from the threshold on)."""
         atom, codes = self._atoms
-        cell = atom.astype(np.int64) * 4 + self.label * 2 + (self.probability >= threshold)
+        flagged = self.probability >= threshold if self.flagged is None else self.flagged
+        cell = atom.astype(np.int64) * 4 + self.label * 2 + flagged
         return np.bincount(cell, minlength=4 * len(codes)).reshape(-1, 2, 2)
+
+
+def _smallest_kind(size: int) -> type[np.unsignedinteger]:
+    """The smallest unsigned integer that numbers so many groups: a radix sort of it is fast."""
+    return np.uint8 if size <= 256 else np.uint16 if size <= 65536 else np.uint64
+
+
+def _edges(group: ndarray, size: int) -> Int[ndarray, " edge"]:
+    return np.concatenate([[0], np.cumsum(np.bincount(group.astype(np.int64), minlength=size))])

@@ -10,9 +10,9 @@ from scipy.stats import norm
 
 from clinimm.audit.engine.intervals import z_of
 from clinimm.audit.engine.measures import MEASURES
-from clinimm.audit.judge import FAIL, INCONCLUSIVE, PASS
 from clinimm.audit.policy import Rule
 from clinimm.audit.table.study import Place, Study
+from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 from clinimm.evaluate.estimate import rounded_up
 
 _POWER = 0.8
@@ -84,7 +84,7 @@ def needed_for(rule: Rule, study: Study, place: Place, sides: Sequence[Side], le
     the bound that no number worth naming would do.
     """
     own = study.figures(place.grouping, rule.metric)
-    have = float(own.n[place.group])
+    have = study.cases(rule.metric, float(own.n[place.group]))
     side = max(sides, key=lambda one: one.value - one.bound)
     arm = side.value - side.least if side.value > side.bound else side.most - side.value
     wide = _own_arm(rule, study, place, side, level)
@@ -93,7 +93,7 @@ def needed_for(rule: Rule, study: Study, place: Place, sides: Sequence[Side], le
     wide = min(wide, arm)
     goal = _goal(rule, side, level)
     left = goal**2 - (arm**2 - wide**2)
-    everybody = float(study.figures(study.grouping(""), rule.metric).n[0])
+    everybody = study.cases(rule.metric, float(study.figures(study.grouping(""), rule.metric).n[0]))
     if left > 0 and (more := have * (wide**2 / left - 1)) <= max(everybody, 1000.0):
         found = _worth_naming(more, "group")
         least = _from_scratch(rule, study, have, level) if have < _TOO_FEW_TO_EXTRAPOLATE else None

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from clinimm.audit.engine.compare import Contrast, joint_level
 from clinimm.audit.engine.measures import MEASURES
-from clinimm.audit.judge import FAIL, INCONCLUSIVE, PASS
 from clinimm.audit.policy import Policy, Rule
 from clinimm.audit.table.allocate import allocation
 from clinimm.audit.table.decide import Needed, needed_for, needed_text, sides_of, verdict_of
-from clinimm.audit.table.study import Place, Study
+from clinimm.audit.table.study import CROSS, CROSSED, Place, Study
+from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 from clinimm.audit.waiver import Waiver, covering
 from clinimm.evaluate.estimate import finite, rounded
 
@@ -24,6 +24,7 @@ class TableFinding:
     """One rule on one group.
 
     Attributes:
+        class_name: of which outcome.
         rule, metric, stat, reference: what was asked.
         attribute, level: of whom; ``overall``, ``everybody`` for all.
         verdict: ``pass``, ``fail`` or ``inconclusive``.
@@ -39,6 +40,7 @@ class TableFinding:
         sentence: the finding for people.
     """
 
+    class_name: str
     rule: str
     metric: str
     stat: str
@@ -81,35 +83,93 @@ class Judgement:
     joint_level: float
 
 
-def judge(study: Study, policy: Policy, waivers: Sequence[Waiver] = (), day: date | None = None) -> Judgement:
-    """Every rule on every group that it names.
+def judge(
+    studies: Mapping[str, Study], policy: Policy, waivers: Sequence[Waiver] = (), day: date | None = None
+) -> Judgement:
+    """Every rule on every group that it names, of every class.
 
     One interval is shown and judged: its level is such that all intervals of the audit hold together
-    (max-T over all rules and groups). A pass therefore shows equivalence for every group at once, and
-    a fail is no chance find among many.
+    (max-T over all classes, rules and groups). A pass therefore shows equivalence for every group at
+    once, and a fail is no chance find among many. A rule on an attribute that nobody recorded is
+    inconclusive.
+
+    Args:
+        studies: class -> its figures.
+        policy: the rules.
+        waivers: what may stand although it is broken or undecided.
+        day: on which the waivers are looked at.
 
     Raises:
         ConfigError: a rule compares with a level that the attribute does not have.
     """
-    asked = [(rule, place) for rule in policy.rules for place in study.places(rule)]
-    contrasts = [study.contrast(rule, place) for rule, place in asked]
-    table, statistics = policy.table, policy.statistics
-    level = joint_level(contrasts, statistics.level, table.draws, table.seed)
-    findings = []
-    for (rule, place), contrast in zip(asked, contrasts, strict=True):
-        finding = _finding(study, policy, rule, place, contrast, level)
-        waiver = None
-        if day is not None and finding.verdict != PASS:
-            waiver = covering(waivers, rule.id, finding.attribute, finding.level, day)
-        if waiver is not None:
-            said = f"until {waiver.until.isoformat()} by {' and '.join(waiver.owners)}: {waiver.reason}"
-            finding = replace(finding, blocks=False, waived=said)
-        findings.append(finding)
-    return Judgement(tuple(findings), level)
+    asked = [
+        (name, rule, place)
+        for name, study in studies.items()
+        for rule in policy.rules
+        for place in study.places(rule)
+    ]
+    contrasts = [studies[name].contrast(rule, place) for name, rule, place in asked]
+    level = joint_level(contrasts, policy.statistics.level, policy.table.draws, policy.table.seed)
+    findings = [
+        _finding(name, studies[name], policy, rule, place, contrast, level)
+        for (name, rule, place), contrast in zip(asked, contrasts, strict=True)
+    ]
+    findings += [
+        _not_recorded(name, policy, rule, attribute)
+        for name, study in studies.items()
+        for rule in policy.rules
+        for attribute in rule.attribute
+        if not study.knows(attribute)
+    ]
+    return Judgement(tuple(_waived(one, waivers, day) for one in findings), level)
+
+
+def _waived(finding: TableFinding, waivers: Sequence[Waiver], day: date | None) -> TableFinding:
+    if day is None or finding.verdict == PASS:
+        return finding
+    waiver = covering(waivers, finding.rule, finding.attribute, finding.level, day)
+    if waiver is None:
+        return finding
+    said = f"until {waiver.until.isoformat()} by {' and '.join(waiver.owners)}: {waiver.reason}"
+    return replace(finding, blocks=False, waived=said)
+
+
+def _blocks_when_open(policy: Policy, rule: Rule) -> bool:
+    return (rule.inconclusive or policy.statistics.inconclusive) == "block"
+
+
+def _not_recorded(name: str, policy: Policy, rule: Rule, attribute: str) -> TableFinding:
+    """A rule on an attribute that the rows do not have: nobody can tell."""
+    attribute = attribute.replace(CROSS, CROSSED)
+    return TableFinding(
+        class_name=name,
+        rule=rule.id,
+        metric=rule.metric,
+        stat=rule.stat,
+        reference="" if rule.stat == "value" else rule.reference,
+        attribute=attribute,
+        level="(not recorded)",
+        verdict=INCONCLUSIVE,
+        value=None,
+        low=None,
+        high=None,
+        pointwise=(None, None),
+        group_value=None,
+        reference_value=None,
+        n=0,
+        count=0,
+        unit=MEASURES[rule.metric].unit,
+        needed=None,
+        allocation=None,
+        gates=True,
+        blocks=_blocks_when_open(policy, rule),
+        waived=None,
+        sentence=f"{MEASURES[rule.metric].title}: nobody recorded {attribute}, so nobody can tell",
+    )
 
 
 def _finding(  # one rule, one group, and what they are judged with
-    study: Study, policy: Policy, rule: Rule, place: Place, contrast: Contrast, level: float
+    name: str, study: Study, policy: Policy, rule: Rule, place: Place, contrast: Contrast, level: float
 ) -> TableFinding:
     own = study.figures(place.grouping, rule.metric)
     against = None if rule.stat == "value" else study.reference(place, rule.metric, rule.reference)
@@ -120,11 +180,12 @@ def _finding(  # one rule, one group, and what they are judged with
         for name in place.grouping.attributes
         if name in policy.table.attributes
     )
-    block = (rule.inconclusive or policy.statistics.inconclusive) == "block"
+    block = _blocks_when_open(policy, rule)
     sides = sides_of(rule, contrast.value, low, high)
     needed = needed_for(rule, study, place, sides, level) if verdict == INCONCLUSIVE else None
     bounds = allocation(study, rule, place)
     finding = TableFinding(
+        class_name=name,
         rule=rule.id,
         metric=rule.metric,
         stat=rule.stat,
@@ -138,9 +199,9 @@ def _finding(  # one rule, one group, and what they are judged with
         pointwise=tuple(finite(end) for end in contrast.bounds(policy.statistics.level)),  # type: ignore[arg-type]
         group_value=finite(float(own.value[place.group])),
         reference_value=None if against is None else finite(float(against[0].value[against[1]])),
-        n=int(study.segments(place.grouping).size[place.group]),
-        count=round(float(own.n[place.group])),
-        unit=MEASURES[rule.metric].unit,
+        n=study.subjects(study.tables(place.grouping).counts[place.group].sum()),
+        count=round(study.cases(rule.metric, float(own.n[place.group]))),
+        unit=study.unit_of(rule.metric),
         needed=needed,
         allocation=bounds,
         gates=not inferred,

@@ -1,4 +1,4 @@
-"""The audit of a table as one HTML file: no script, nothing fetched, every value escaped."""
+"""The audit as one HTML file: no script, nothing fetched, every value escaped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 from clinimm.audit.engine.measures import MEASURES
 from clinimm.audit.groups import MISSING
+from clinimm.audit.table.unknown import says_what_is_there
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WIDTH = 220
 #: What the tables of groups show; the rest stands in the files beside the page.
 _SHOWN = ("sensitivity", "specificity", "ppv", "auroc", "calibration_slope")
 _MOST_CROSSED = 20
+_MOST_GAPS = 20
 _SOURCES = {
     "self_report": "self-reported",
     "registry": "from a registry",
@@ -28,15 +30,22 @@ _VERDICTS = {
 }
 
 
-def table_page(content: Mapping[str, Any]) -> str:
+def audit_page(content: Mapping[str, Any]) -> str:
     """The page for the content of ``audit.json``, or of its published view."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": _number, "count": _count, "figure": _figure, "interval": _interval}
+    environment.filters |= {
+        "number": _number,
+        "count": _count,
+        "figure": _figure,
+        "signed": _signed,
+        "interval": _interval,
+    }
     environment.globals |= {"needed": needed_words, "who": who, "bar": _bar, "figure_bar": _figure_bar}
+    environment.globals["is_presence"] = says_what_is_there
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     rules = {rule["id"]: rule | {"words": rule_words(rule)} for rule in content["policy"]["rules"]}
     scales = {rule: _scale(content["findings"], rules[rule]) for rule in rules}
@@ -50,9 +59,9 @@ def table_page(content: Mapping[str, Any]) -> str:
         sources=_SOURCES,
         meaning=_VERDICTS[content["verdict"]],
         published=content.get("published"),
-        overall=content["groups"][0],
-        marginals=_marginals(content["groups"]),
-        crossed=_crossed(content["groups"]),
+        title=content["run"] or content["tested"]["file"],
+        classes=[_of_class(content, row) for row in content["tested"]["classes"]],
+        modalities=_modalities(content),
         most_crossed=_MOST_CROSSED,
         missing_level=MISSING,
     )
@@ -67,7 +76,7 @@ def rule_words(rule: Mapping[str, Any]) -> str:
     """
     measure = MEASURES[rule["metric"]]
     title = measure.title[0].upper() + measure.title[1:]
-    groups = ", ".join(name.replace("*", " × ") for name in rule["attribute"])
+    groups = ", ".join(name.replace("*", " × ").replace("_", " ") for name in rule["attribute"])
     whom = f"every group by {groups}" if groups else "the model as a whole"
     if rule["stat"] == "value":
         side, bound = ("above", rule["above"]) if rule["above"] is not None else ("below", rule["below"])
@@ -92,7 +101,31 @@ def needed_words(finding: Mapping[str, Any]) -> str:
 def who(finding: Mapping[str, Any]) -> str:
     """``race: Asian``, or ``everybody``."""
     overall = finding["attribute"] == "overall"
-    return "everybody" if overall else f"{finding['attribute']}: {finding['level']}"
+    return "everybody" if overall else f"{finding['attribute'].replace('_', ' ')}: {finding['level']}"
+
+
+def _of_class(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of one class: everybody, each attribute, and the intersections that fare worst."""
+    groups = [group for group in content["groups"] if group["class_name"] == row["class_name"]]
+    return {
+        **row,
+        "overall": groups[0],
+        "marginals": _marginals(groups),
+        "crossed": _crossed(groups),
+    }
+
+
+def _modalities(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Amplification and shares of each gap side by side; the most surely amplified first."""
+    part = content["modalities"]
+    if part is None:
+        return None
+    pairs = [
+        {**one, "total": other["total"], "of": other["of"], "nothing": other["nothing"]}
+        for one, other in zip(part["amplification"], part["shares"], strict=True)
+    ]
+    pairs.sort(key=lambda row: (-(row["index"][1] or 0.0), row["rule"], row["attribute"], row["level"]))
+    return {**part, "gaps": pairs[:_MOST_GAPS], "more": max(0, len(pairs) - _MOST_GAPS)}
 
 
 def _marginals(groups: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -106,6 +139,7 @@ def _marginals(groups: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[st
 def _crossed(groups: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The intersections whose sensitivity is surely low, worst upper end first."""
     rows = [row for row in groups if len(row["attributes"]) > 1 and row["figures"] is not None]
+    rows = [row for row in rows if not row["small"]]
     known = [row for row in rows if row["figures"]["sensitivity"][2] is not None]
     order = sorted(
         known, key=lambda row: (row["figures"]["sensitivity"][2], row["attributes"], row["levels"])
@@ -177,6 +211,13 @@ def _interval(finding: Mapping[str, Any], signed: bool) -> str:
         return "hidden" if finding["n"] is None else "not estimable"
     high = "any" if finding["high"] is None else _number(finding["high"], signed)
     return f"{_number(finding['value'], signed)} ({_number(finding['low'], signed)} to {high})"
+
+
+def _signed(figure: Sequence[float | None]) -> str:
+    value, low, high = figure
+    if value is None or low is None or high is None:
+        return "–"
+    return f"{value:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def _figure(figure: Sequence[float | None]) -> str:

@@ -11,13 +11,16 @@ import numpy as np
 from clinimm.audit.engine.compare import Contrast, alone, difference, ratio
 from clinimm.audit.engine.counts import Tables
 from clinimm.audit.engine.figures import Figures
-from clinimm.audit.engine.measures import COUNTED, counted, measure
+from clinimm.audit.engine.measures import COUNTED, MEASURES, counted, measure
+from clinimm.audit.engine.ranking import auroc_over_repeats
 from clinimm.audit.engine.rows import Grouping, Rows, Segments
 from clinimm.audit.policy import Rule
 from clinimm.core.errors import ConfigError
 
 #: Joins the attributes of an intersection in a policy and on the command line.
 CROSS = "*"
+#: Joins them for people, in findings and tables.
+CROSSED = " × "
 
 
 @dataclass(frozen=True)
@@ -35,20 +38,27 @@ class Place:
     @property
     def attribute(self) -> str:
         """``race``, or ``race × sex``."""
-        return " × ".join(self.grouping.attributes) or "overall"
+        return CROSSED.join(self.grouping.attributes) or "overall"
 
     @property
     def level(self) -> str:
         """``Asian``, or ``Asian × female``."""
-        return " × ".join(self.grouping.levels[self.group]) or "everybody"
+        return CROSSED.join(self.grouping.levels[self.group]) or "everybody"
 
 
 @dataclass(frozen=True)
 class Study:
-    """Figures of one table at one threshold, each made when it is first asked for."""
+    """Figures of one table at one threshold, each made when it is first asked for.
+
+    Attributes:
+        rows: what is audited.
+        threshold: from which a row is flagged, and what a miss weighs.
+        unit: what a row is to people: ``rows`` of a table, ``subjects`` of a run.
+    """
 
     rows: Rows
     threshold: float
+    unit: str = "rows"
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def grouping(self, attribute: str) -> Grouping:
@@ -56,6 +66,22 @@ class Study:
         names = tuple(name.strip() for name in attribute.split(CROSS)) if attribute else ()
         make = (lambda: self.rows.grouping(names)) if names else self.rows.everybody
         return self._once(("grouping", names), make)
+
+    def knows(self, attribute: str) -> bool:
+        """Whether the rows have an attribute, or each of an intersection."""
+        return all(name.strip() in self.rows.attributes for name in attribute.split(CROSS))
+
+    def subjects(self, rows: float) -> int:
+        """How many subjects so many rows are, where a cross-validation repeats each."""
+        return round(rows / self.rows.repeats)
+
+    def unit_of(self, name: str) -> str:
+        """What a measure counts in, in words."""
+        return MEASURES[name].unit.replace("rows", self.unit)
+
+    def cases(self, name: str, n: float) -> float:
+        """What a measure counts in, without repeats; an AUROC over repeats counts subjects already."""
+        return n if name == "auroc" else n / self.rows.repeats
 
     def segments(self, grouping: Grouping) -> Segments:
         """The rows in order of the groups."""
@@ -78,6 +104,8 @@ class Study:
         def make() -> Figures:
             if name in COUNTED:
                 return counted(self.tables(grouping), name)
+            if name == "auroc" and self.rows.repeats > 1:
+                return auroc_over_repeats(*self.rows.by_repeat(grouping), grouping.size)
             return measure(self.segments(grouping), self.threshold, [name])[name]
 
         return self._once(("figures", grouping.attributes, name), make)
@@ -92,7 +120,7 @@ class Study:
             return self.figures(self.grouping(""), name), 0
         if reference == "rest":
             return self._rest(place, name)
-        levels = [" × ".join(level) for level in place.grouping.levels]
+        levels = [CROSSED.join(level) for level in place.grouping.levels]
         if reference not in levels:
             raise ConfigError(
                 f"reference {reference}: {place.attribute} has no such level; it has {', '.join(levels)} "
@@ -114,7 +142,7 @@ class Study:
             return [Place(self.grouping(""), 0)]
         found = [
             Place(grouping, group)
-            for grouping in map(self.grouping, rule.attribute)
+            for grouping in map(self.grouping, filter(self.knows, rule.attribute))
             for group in range(grouping.size)
         ]
         return [place for place in found if rule.stat == "value" or place.level != rule.reference]
@@ -127,6 +155,8 @@ class Study:
 
         def make() -> Figures:
             others = np.arange(grouping.size) != place.group
+            if name == "auroc" and self.rows.repeats > 1:
+                return auroc_over_repeats(*self.rows.by_repeat(grouping, others), 1)
             return measure(self.rows.part(grouping, others), self.threshold, [name])[name]
 
         return self._once(("rest", grouping.attributes, place.group, name), make), 0

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from clinimm.audit.engine.measures import MEASURES
-from clinimm.audit.judge import FAIL, PASS
+from clinimm.audit.groups import EVERYBODY, OVERALL
 from clinimm.audit.policy import Policy
-from clinimm.audit.table.page import table_page
+from clinimm.audit.table.assemble import Audit
+from clinimm.audit.table.page import audit_page
 from clinimm.audit.table.publish import published
-from clinimm.audit.table.run import TableAudit
+from clinimm.audit.table.study import CROSSED
+from clinimm.audit.verdict import FAIL, PASS
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import digest_bytes, write_bytes
 
@@ -23,12 +25,13 @@ PUBLISHED = "published"
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def evidence(audit: TableAudit, policy: Policy) -> dict[str, bytes]:
+def evidence(audit: Audit, policy: Policy) -> dict[str, bytes]:
     """Path relative to the folder -> content; the same table and policy give the same bytes."""
-    files = _views(audit.content)
+    files = _views(audit.content, audit.groups)
     files["junit.xml"] = _junit(audit.content)
-    outside = _views(published(audit, policy))
-    return files | {f"{PUBLISHED}/{name}": content for name, content in outside.items()}
+    content = published(audit, policy)
+    outside = _views(content, content["groups"])
+    return files | {f"{PUBLISHED}/{name}": text for name, text in outside.items()}
 
 
 def write_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -52,27 +55,43 @@ def check_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
             wrong.append(f"{name} differs")
     if wrong:
         raise IntegrityError(
-            f"{folder}: the evidence does not match this table, policy and code: {'; '.join(wrong)}. "
+            f"{folder}: the evidence does not match predictions, policy and code: {'; '.join(wrong)}. "
             "Audit again without --check, and find out who changed what."
         )
 
 
-def _views(content: Mapping[str, Any]) -> dict[str, bytes]:
-    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+def _views(content: Mapping[str, Any], groups: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     return {
-        "audit.json": (text + "\n").encode("utf-8"),
-        "audit.html": table_page(content).encode("utf-8"),
-        "groups.csv": _groups_csv(content).encode("utf-8"),
+        "audit.json": _json(content).encode("utf-8"),
+        "audit.html": audit_page(content).encode("utf-8"),
+        "groups.csv": _groups_csv(groups).encode("utf-8"),
         "findings.csv": _findings_csv(content).encode("utf-8"),
     }
 
 
-def _groups_csv(content: Mapping[str, Any]) -> str:
+def _json(content: Mapping[str, Any]) -> str:
+    """Indented, with one line a finding and a group: a diff of two audits can be read."""
+    parts = [f' "{key}": {_part(content[key])}' for key in sorted(content)]
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _part(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return _line(value)
+    return "[\n" + ",\n".join(f"  {_line(row)}" for row in value) + "\n ]"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def _groups_csv(groups: Sequence[Mapping[str, Any]]) -> str:
     counts = ("true_positive", "false_negative", "false_positive", "true_negative")
     ends = [f"{name}{end}" for name in MEASURES for end in ("", "_low", "_high")]
-    rows: list[list[Any]] = [["attributes", "levels", "n", "positives", *counts, *ends]]
-    for row in content["groups"]:
-        start = [" × ".join(row["attributes"]) or "overall", " × ".join(row["levels"]) or "everybody"]
+    rows: list[list[Any]] = [["class_name", "attributes", "levels", "n", "positives", *counts, *ends]]
+    for row in groups:
+        attributes, levels = CROSSED.join(row["attributes"]), CROSSED.join(row["levels"])
+        start = [row["class_name"], attributes or OVERALL, levels or EVERYBODY]
         if row["figures"] is None:
             rows.append([*start, *[""] * (2 + len(counts) + len(ends))])
             continue
@@ -82,7 +101,19 @@ def _groups_csv(content: Mapping[str, Any]) -> str:
 
 
 def _findings_csv(content: Mapping[str, Any]) -> str:
-    columns = ["rule", "metric", "stat", "reference", "attribute", "level", "verdict", "value", "low", "high"]
+    columns = [
+        "class_name",
+        "rule",
+        "metric",
+        "stat",
+        "reference",
+        "attribute",
+        "level",
+        "verdict",
+        "value",
+        "low",
+        "high",
+    ]
     columns += ["group_value", "reference_value", "n", "count", "unit"]
     rows: list[list[Any]] = [[*columns, "needed", "needed_of", "blocks", "waived", "sentence"]]
     for row in content["findings"]:
@@ -114,7 +145,7 @@ def _junit(content: Mapping[str, Any]) -> bytes:
     skipped = [row for row in findings if row["verdict"] != PASS and not row["blocks"]]
     suite = Element(
         "testsuite",
-        name="clinimm audit-table",
+        name="clinimm audit",
         tests=str(len(findings)),
         failures=str(len(failed)),
         errors=str(len(undecided)),
@@ -122,7 +153,10 @@ def _junit(content: Mapping[str, Any]) -> bytes:
     )
     for row in findings:
         case = SubElement(
-            suite, "testcase", classname=row["rule"], name=f"{row['attribute']}: {row['level']}"
+            suite,
+            "testcase",
+            classname=row["rule"],
+            name=f"{row['class_name']}, {row['attribute']}: {row['level']}",
         )
         if row in failed:
             SubElement(case, "failure", message=row["sentence"])

@@ -125,3 +125,14 @@ def test_intersections_up_to_order_four_hold_every_row_once() -> None:
     for grouping in groupings:
         assert rows.segments(grouping).size.sum() == 500
         assert rows.segments(grouping).size.min() > 0
+
+
+def test_several_groupings_at_once_are_each_by_itself(rows: Rows) -> None:
+    groupings = [rows.grouping(["race"]), rows.everybody(), rows.grouping(["race", "sex"])]
+    together = measure(rows.stacked(groupings), 0.3)
+    for name, figures in together.items():
+        each = [measure(rows.segments(one), 0.3, [name])[name] for one in groupings]
+        assert np.allclose(figures.value, np.concatenate([one.value for one in each]), equal_nan=True), name
+        for end in (0, 1):
+            apart = np.concatenate([one.bounds(0.95)[end] for one in each])
+            assert np.allclose(figures.bounds(0.95)[end], apart, equal_nan=True), name

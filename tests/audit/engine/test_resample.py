@@ -77,16 +77,57 @@ def test_equal_error_rates_with_unequal_prevalence_are_no_alarm() -> None:
     assert alarms <= 20  # 10 expected
 
 
-def test_a_real_difference_is_found_and_clusters_are_not_tested() -> None:
+def test_a_real_difference_is_found() -> None:
     group = np.repeat([0, 1], 400)
     label = np.ones(800, dtype=np.uint8)
     label[::2] = 0
     flagged = (label == 1) & ((group == 0) | (np.arange(800) % 4 == 1))
     rows = Rows(label, flagged * 0.8 + 0.1, {"g": Coded(group, ("a", "b"))})
     assert permutation_p(tables_of(rows.segments(rows.grouping(["g"])), 0.5), "fnr", 199, 0) == 0.005
-    repeated = Rows(rows.label, rows.probability, rows.attributes, np.arange(800) // 2)
-    tables = tables_of(repeated.segments(repeated.grouping(["g"])), 0.5)
-    assert permutation_p(tables, "fnr", 199, 0) is None
+
+
+def _repeated(generator: np.random.Generator, gap: float = 0.0) -> Rows:
+    """Sixty subjects with two to eight rows each, which share most of their fate; two groups."""
+    subject = np.repeat(np.arange(60), generator.integers(2, 9, 60))
+    group = (np.arange(60) < 25).astype(int)
+    fate = generator.random(60) < 0.3 + gap * group
+    missed = np.where(
+        generator.random(len(subject)) < 0.9, fate[subject], generator.random(len(subject)) < 0.3
+    )
+    label = np.ones(len(subject), dtype=np.uint8)
+    coded = {"g": Coded(group[subject], ("a", "b"))}
+    return Rows(label, np.where(missed, 0.1, 0.9), coded, subject)
+
+
+def test_whole_subjects_are_permuted_where_they_have_several_rows() -> None:
+    """Subjects of equal rates raise the alarm in about 5 %; permuted row by row they would in many more."""
+    generator = np.random.default_rng(4)
+    alarms = np.zeros(2)
+    for turn in range(200):
+        rows = _repeated(generator)
+        alone = Rows(rows.label, rows.probability, rows.attributes)
+        for place, one in enumerate((rows, alone)):
+            p = permutation_p(tables_of(one.segments(one.grouping(["g"])), 0.5), "fnr", 199, turn)
+            assert p is not None
+            alarms[place] += p <= 0.05
+    assert alarms[0] <= 19 and alarms[1] > 50  # 10 expected, 2 and a half standard deviations above
+    rows = _repeated(np.random.default_rng(5), gap=0.6)
+    assert permutation_p(tables_of(rows.segments(rows.grouping(["g"])), 0.5), "fnr", 199, 0) == 0.005
+
+
+def test_permuting_patterns_is_permuting_subjects() -> None:
+    """The p value of drawn tables is that of labels shuffled one by one."""
+    rows = _repeated(np.random.default_rng(8), gap=0.15)
+    tables = tables_of(rows.segments(rows.grouping(["g"])), 0.5)
+    drawn = permutation_p(tables, "fnr", 20_000, 0)
+    assert rows.cluster is not None and drawn is not None
+    events = np.bincount(rows.cluster, rows.probability < 0.5)
+    size = np.bincount(rows.cluster)
+    residual = events - events.sum() / size.sum() * size
+    group = np.arange(60) < 25
+    generator = np.random.default_rng(1)
+    sums = np.array([abs(residual[generator.permutation(group)].sum()) for _ in range(20_000)])
+    assert drawn == pytest.approx(np.mean(sums >= abs(residual[group].sum()) - 1e-9), abs=0.01)
 
 
 def test_holm_by_hand() -> None:

@@ -9,17 +9,18 @@ import jsonschema
 import numpy as np
 import pytest
 
-import clinimm.audit.table.write as written
-from clinimm.audit.table.run import TableAudit, audit_table
+import clinimm.audit
+from clinimm.audit.table.assemble import Audit
+from clinimm.audit.table.run import audit_table
 from clinimm.audit.table.write import check_evidence, evidence, write_evidence
 from clinimm.audit.waiver import Waiver
 from clinimm.core.errors import ConfigError, IntegrityError
 from tests.audit.table.conftest import draw_table, policy_of, rule
 
-_SCHEMA = json.loads(Path(written.__file__).with_name("audit_table.schema.json").read_text(encoding="utf-8"))
+_SCHEMA = json.loads(Path(clinimm.audit.__file__).with_name("audit.schema.json").read_text(encoding="utf-8"))
 
 
-def finding(audit: TableAudit, rule_id: str, level: str) -> dict:
+def finding(audit: Audit, rule_id: str, level: str) -> dict:
     return next(row for row in audit.content["findings"] if row["rule"] == rule_id and row["level"] == level)
 
 
@@ -46,7 +47,7 @@ def test_as_many_more_as_were_needed_do_settle_it(write: Callable[..., Path]) ->
     first = audit_table(write(draw_table(500)), policy)
     open_ones = [row for row in first.content["findings"] if row["verdict"] == "inconclusive"]
     needed = max(row["needed"]["count"] for row in open_ones)
-    times = 1 + 2 * needed / first.content["tested"]["positives"]
+    times = 1 + 2 * needed / first.content["tested"]["classes"][0]["positives"]
     settled = [
         audit_table(write(draw_table(round(500 * times), seed=seed)), policy).content["verdict"] == "pass"
         for seed in range(10)
@@ -157,6 +158,8 @@ def test_the_published_view_holds_no_small_count(write: Callable[..., Path]) -> 
     assert outside["published"]["hidden_groups"] == len(outside["groups"]) - len(shown)
     for row in shown:
         assert all(count == 0 or count >= 11 for count in row["counts"].values())
+    assert max(len(row["attributes"]) for row in inside["groups"]) == 3
+    assert max(len(row["attributes"]) for row in outside["groups"]) == 2
     hidden = {
         row["levels"][0] for row in outside["groups"] if row["counts"] is None and len(row["levels"]) == 1
     }
@@ -169,7 +172,7 @@ def test_the_published_view_holds_no_small_count(write: Callable[..., Path]) -> 
 def test_the_published_view_hides_judged_intersections_references_and_missing_counts(
     write: Callable[..., Path],
 ) -> None:
-    crossed = rule(attribute=["race*sex*age"])
+    crossed = rule(attribute=["race*sex*age"])  # published because a rule names it
     against_c = rule("fpr", attribute=["race"], reference="c")
     policy = policy_of(crossed, against_c, intersections=1, attributes={"age": {"bins": [40, 65]}})
     table = draw_table(600)
