@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 WORKERS ?= auto
 RUN ?=
+MODEL ?=
+DATA ?=
 SUBJECTS ?= 400
 HOSPITAL := runs/demo-hospital
 
@@ -47,8 +49,8 @@ format: setup  ## Let ruff put every file into its form.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-audit: setup  ## Audit the last registered candidate, or RUN=runs/NAME; fails where the policy is broken.
-	@$(BIN)/clinimm audit $(RUN)
+audit: setup  ## Audit the last candidate, RUN=runs/NAME, or MODEL=runs/NAME DATA=export; fails where the policy is broken.
+	@$(BIN)/clinimm audit $(or $(MODEL),$(RUN)) $(if $(DATA),--data $(DATA))
 
 bench: setup  ## Run every benchmark behind a claim of the README.
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

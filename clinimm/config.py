@@ -262,6 +262,7 @@ class AuditConfig(Frozen):
     policy: Path | None = Field(
         None, description="Policy file; null is `governance/policy.yaml`, else the packaged one."
     )
+    waivers: Path | None = Field(None, description="File of waivers: what may stand, until when, and why.")
 
 
 class RegisterConfig(Frozen):

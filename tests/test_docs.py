@@ -19,6 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from clinimm.audit.policy import load_policy
+from clinimm.audit.waiver import load_waivers
 from clinimm.cli.app import app
 from clinimm.cohort.spec import CohortSpec, load_cohort
 from clinimm.config import PipelineConfig, load_pipeline
@@ -119,7 +120,10 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 def test_yaml_examples_are_read_by_the_real_loaders(text: str, tmp_path: Path) -> None:
     keys = set(re.findall(r"^(\w+):", text, re.MULTILINE))
     file = tmp_path / "example.yaml"
-    if "schema" in keys:
+    if "waivers" in keys:
+        file.write_text(text)
+        assert load_waivers(file)
+    elif "schema" in keys:
         file.write_text(text)
         assert load_policy(file).rules
     elif keys <= set(CohortSpec.model_fields) and keys != {"name"}:

@@ -19,7 +19,7 @@ from clinimm.cli.common import (
     runs_folder,
 )
 from clinimm.core.attribution import MOST_CASES
-from clinimm.core.errors import CliniMMError
+from clinimm.core.errors import CliniMMError, IntegrityError
 from clinimm.register.registration import last_candidate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clinimm.pipeline import Outcome
     from clinimm.workspace import Workspace
 
-EXIT_NO_AUDIT = 3
+EXIT_NO_AUDIT, EXIT_OTHER_EVIDENCE = 3, 4
 
 Subject = Annotated[
     str | None,
@@ -133,26 +133,34 @@ def audit(
             metavar="[FILE]", help="Pipeline file or run; default is the last registered candidate."
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Another hospital's export, scored by the run's model."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 4 unless the run holds this same evidence.")
+    ] = False,
     settings: Overrides = None,
 ) -> None:
     """Compare groups of people against the policy.
 
-    Exits 0 where nothing blocks, 1 where a rule is broken, 2 where an undecided rule blocks, and 3
-    where the audit itself could not be made.
+    Exits 0 where nothing blocks, 1 where a rule is broken, 2 where an undecided rule blocks, 3 where the
+    audit itself could not be made, and 4 where --check finds other evidence.
     """
+    from clinimm.cli.audit_run import audit_target
     from clinimm.cli.summary import audit_lines
 
     try:
         target = file or last_candidate(runs_folder(settings))
-        _run("audit", target, None, settings, quiet=True)
-        path = load_workspace(target, settings).need("audit", "audit.json")
+        found, page = audit_target(target, data, check, settings)
     except CliniMMError as error:
         typer.echo(f"clinimm: {error}", err=True)
-        raise typer.Exit(EXIT_NO_AUDIT) from error
-    found = json.loads(path.read_text(encoding="utf-8"))
+        raise typer.Exit(
+            EXIT_OTHER_EVIDENCE if isinstance(error, IntegrityError) else EXIT_NO_AUDIT
+        ) from error
     for line in audit_lines(found):
         typer.echo(line)
-    typer.echo(f"audit: {path.with_suffix('.html')}")
+    typer.echo(f"{'same evidence' if check else 'audit'}: {page}")
     raise typer.Exit(int(found["exit_status"]))
 
 
