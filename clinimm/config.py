@@ -351,7 +351,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     try:
         config = PipelineConfig.model_validate(document.value)
     except ValidationError as error:
-        raise ConfigError(describe(document, error)) from error
+        raise ConfigError(describe(document, error, PipelineConfig)) from error
     if config.cohort is not None and not config.cohort.is_absolute():
         config = config.model_copy(update={"cohort": path.parent / config.cohort})
     return config

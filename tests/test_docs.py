@@ -31,6 +31,7 @@ from clinimm.evaluate.stage import SCHEMA_FILE
 from clinimm.explain.check import CHECKS
 from clinimm.explain.promise import PROMISES
 from clinimm.explain.tables import RELEASE_TABLES, TABLES
+from clinimm.governance.cards.card import load_card
 from clinimm.register.registration import Registration
 from clinimm.serve.access_log import Entry
 from clinimm.serve.feedback import REASONS, Feedback
@@ -123,6 +124,9 @@ def test_yaml_examples_are_read_by_the_real_loaders(text: str, tmp_path: Path) -
     if "waivers" in keys:
         file.write_text(text)
         assert load_waivers(file)
+    elif "schema: clinimm.card/1" in text:
+        file.write_text(text)
+        assert load_card([file])
     elif "schema" in keys:
         file.write_text(text)
         assert load_policy(file).rules
@@ -208,9 +212,9 @@ def exists(model: type[BaseModel], parts: list[str]) -> bool:
 
 
 def test_make_targets_that_are_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        named = re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        named = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(named) <= targets, name_of(page)
 
 

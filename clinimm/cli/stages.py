@@ -141,6 +141,12 @@ def audit(
         bool, typer.Option("--check", help="Write nothing; exit 4 unless the run holds this same evidence.")
     ] = False,
     settings: Overrides = None,
+    explain_policy: Annotated[
+        bool,
+        typer.Option(
+            "--explain-policy", help="Say in plain words what the policy asks; FILE may be a policy file."
+        ),
+    ] = False,
 ) -> None:
     """Compare groups of people against the policy.
 
@@ -151,6 +157,10 @@ def audit(
     from clinimm.cli.summary import audit_lines
 
     try:
+        if explain_policy:
+            for line in _policy_lines(file, settings):
+                typer.echo(line)
+            return
         target = file or last_candidate(runs_folder(settings))
         found, page = audit_target(target, data, check, settings)
     except CliniMMError as error:
@@ -162,6 +172,21 @@ def audit(
         typer.echo(line)
     typer.echo(f"{'same evidence' if check else 'audit'}: {page}")
     raise typer.Exit(int(found["exit_status"]))
+
+
+def _policy_lines(file: Path | None, settings: list[str] | None) -> list[str]:
+    """The policy in words: of a policy file, of a pipeline or run, or of this folder."""
+    from clinimm.audit.explain_policy import explain_policy
+    from clinimm.audit.policy import find_policy, load_policy
+    from clinimm.yaml_lines import read_yaml
+
+    if file is None:
+        path = find_policy(None)
+    elif file.is_file() and "rules" in read_yaml(file).value:
+        path = file
+    else:
+        path = find_policy(load_target(file, settings).audit.policy)
+    return [f"{path}:", *explain_policy(load_policy(path))]
 
 
 def register(file: Target, settings: Overrides = None, quiet: Quiet = False) -> None:
