@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from clinimm.audit.detect_settings import DetectSettings
 from clinimm.config import Frozen
 
 Source = Literal["self_report", "registry", "inferred", "not_stated"]
@@ -60,5 +61,8 @@ class TableSettings(Frozen):
     permutations: int = Field(2000, ge=99, le=100_000, description="Draws of each permutation test.")
     published_minimum: int = Field(
         11, ge=1, description="In the published view no count from 1 to below this can be seen or derived."
+    )
+    detect: DetectSettings = Field(
+        DetectSettings(), description="What to look for beyond the rules; signals never decide."
     )
     seed: int = Field(20260101, ge=0, description="Of all draws; the same seed gives the same bytes.")

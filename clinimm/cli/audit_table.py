@@ -64,6 +64,25 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         str | None, typer.Option("--probability", metavar="C", help="Column of the predicted risk.")
     ] = None,
     row: Annotated[str | None, typer.Option("--row", metavar="C", help="Column that names each row.")] = None,
+    slices: Annotated[
+        bool, typer.Option("--slices", help="Search slices of up to three attributes and features.")
+    ] = False,
+    feature: Annotated[
+        Many, typer.Option("--feature", metavar="C", help="Further column to slice by; repeatable.")
+    ] = None,
+    outcome: Annotated[
+        str | None,
+        typer.Option("--outcome", metavar="C", help="Outcome that did not make the label: label validity."),
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="C", help="Day or period of a row: drift of gaps.")
+    ] = None,
+    metadata: Annotated[
+        Many, typer.Option("--metadata", metavar="C", help="Column that should not tell the label.")
+    ] = None,
+    embedding: Annotated[
+        str | None, typer.Option("--embedding", metavar="P", help="Columns of an embedding begin with this.")
+    ] = None,
     waivers: Annotated[
         Path | None, typer.Option("--waivers", metavar="FILE", help="What may stand, until when, and why.")
     ] = None,
@@ -79,9 +98,11 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
 
     Columns subject_id, label and probability, and one for each attribute. Exits 0 where nothing
     blocks, 1 where a group is worse than the policy allows, 2 where the data cannot tell, 3 where the
-    table or the policy is wrong, and 4 where --check finds other evidence.
+    table or the policy is wrong, and 4 where --check finds other evidence. What --slices, --outcome,
+    --time, --metadata and --embedding find is written to signals.html and changes no exit status.
     """
     from clinimm.audit.table.run import audit_table as make
+    from clinimm.audit.table.signals import signal_files, table_signals
     from clinimm.audit.table.write import check_evidence, evidence, write_evidence
     from clinimm.audit.waiver import load_waivers
 
@@ -90,6 +111,18 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         "threshold": threshold,
         "intersections": intersections,
         "columns": {name: value for name, value in columns.items() if value is not None},
+        "detect": {
+            name: value
+            for name, value in {
+                "slices": slices,
+                "features": feature,
+                "outcome": outcome,
+                "time": time,
+                "metadata": metadata,
+                "embedding": embedding,
+            }.items()
+            if value
+        },
     }
     try:
         chosen = _policy(policy, attribute or [], metric or [], margin, reference)
@@ -98,6 +131,9 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         day = (on.date() if on else date.today()) if agreed else None
         audit = make(file, chosen, agreed, day)
         files = evidence(audit, chosen)
+        signals = table_signals(file, audit.study.rows, chosen.table) if chosen.table.detect.asked else None
+        if signals is not None:
+            files |= signal_files(signals, file.name)
         if check:
             check_evidence(out, files)
         else:
@@ -109,6 +145,9 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
     for finding in audit.content["findings"]:
         waived = " (waived)" if finding["waived"] else "" if finding["gates"] else " (not deciding)"
         typer.echo(f"{finding['verdict'] + waived:<13} {finding['rule']:<14} {finding['sentence']}")
+    for name, (raised, sentences) in ({} if signals is None else signals.by_detector).items():
+        for sentence in sentences:
+            typer.echo(f"{'signal' if raised else 'no signal':<13} {name:<14} {sentence}")
     typer.echo(audit.content["sentence"])
     typer.echo(f"{'same evidence' if check else 'audit'}: {out / 'audit.html'}")
     raise typer.Exit(audit.exit_status)
@@ -158,6 +197,7 @@ def _changed(
 
     table = policy.table.model_dump()
     table["columns"] |= changes["columns"]
+    table["detect"] |= changes["detect"]
     table |= {name: changes[name] for name in ("threshold", "intersections") if changes[name] is not None}
     for name, edges in bins.items():
         try:

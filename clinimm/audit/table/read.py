@@ -65,12 +65,12 @@ def read_audit_table(path: Path, settings: TableSettings, attributes: Sequence[s
             raise DataError(
                 f"{name} is not an attribute: it names the subject, the label or the probability."
             )
-    table = _load(path, list(dict.fromkeys(wanted)), set(attributes) - binned, binned)
+    table = load_columns(path, list(dict.fromkeys(wanted)), set(attributes) - binned, binned)
     if table.num_rows == 0:
         raise DataError(f"{path.name}: the table has no rows.")
     label = _label(table[columns.label], columns.label)
     probability = _probability(table[columns.probability], columns.probability)
-    coded = {name: _attribute(table[name], name, settings) for name in attributes}
+    coded = {name: coded_column(table[name], name, settings) for name in attributes}
     cluster = _codes(table[columns.subject], columns.subject) if columns.subject else None
     _refuse_doubles(table, settings, label, probability, coded, cluster)
     subjects = None if cluster is None else int(cluster.max()) + 1
@@ -79,7 +79,35 @@ def read_audit_table(path: Path, settings: TableSettings, attributes: Sequence[s
     return AuditTable(path.name, digest_file(path), rows, subjects)
 
 
-def _load(path: Path, wanted: list[str], text: set[str], numbers: set[str]) -> pa.Table:
+def column_names(path: Path) -> list[str]:
+    """The table's columns.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".parquet", ".pq"):
+            return list(pyarrow.parquet.read_schema(path).names)
+        parse = pyarrow.csv.ParseOptions(delimiter="\t" if ".tsv" in path.suffixes else ",")
+        with pyarrow.csv.open_csv(path, parse_options=parse) as stream:
+            return list(stream.schema.names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path.name}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def load_columns(path: Path, wanted: list[str], text: set[str], numbers: set[str]) -> pa.Table:
+    """Some columns of a file.
+
+    Args:
+        path: Parquet or CSV, with a header.
+        wanted: columns that it must have.
+        text: those read as text.
+        numbers: those read as numbers.
+
+    Raises:
+        DataError: the file cannot be read or lacks a column.
+    """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file.")
     suffix = path.suffix.lower()
@@ -163,7 +191,12 @@ def _probability(column: pa.ChunkedArray, name: str) -> ndarray:
     return values
 
 
-def _attribute(column: pa.ChunkedArray, name: str, settings: TableSettings) -> Coded:
+def coded_column(column: pa.ChunkedArray, name: str, settings: TableSettings) -> Coded:
+    """A column as levels: binned where the settings give edges, ``(missing)`` a level of its own.
+
+    Raises:
+        DataError: it has more than 30 values, or bins are asked of text.
+    """
     asked = settings.attributes.get(name)
     if asked is not None and asked.bins:
         return _binned(column, name, asked.bins)
