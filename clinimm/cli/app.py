@@ -16,7 +16,7 @@ from typing import cast
 
 import typer
 
-from clinimm.cli import audit_table, register_stains, runs, serve, slides, stages, staining, tools
+from clinimm.cli import audit_table, monitor, register_stains, runs, serve, slides, stages, staining, tools
 from clinimm.core.errors import CliniMMError
 
 EXIT_REFUSED = 2
@@ -45,7 +45,7 @@ def _options(
         os.environ["CLINIMM_DEBUG"] = "1"
 
 
-for module in (runs, stages, audit_table, tools, staining, slides, register_stains, serve):
+for module in (runs, stages, audit_table, monitor, tools, staining, slides, register_stains, serve):
     module.add_to(app)
 
 
