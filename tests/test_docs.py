@@ -32,6 +32,7 @@ from clinimm.explain.check import CHECKS
 from clinimm.explain.promise import PROMISES
 from clinimm.explain.tables import RELEASE_TABLES, TABLES
 from clinimm.governance.cards.card import load_card
+from clinimm.monitor.plan import load_plan
 from clinimm.register.registration import Registration
 from clinimm.serve.access_log import Entry
 from clinimm.serve.feedback import REASONS, Feedback
@@ -127,6 +128,9 @@ def test_yaml_examples_are_read_by_the_real_loaders(text: str, tmp_path: Path) -
     elif "schema: clinimm.card/1" in text:
         file.write_text(text)
         assert load_card([file])
+    elif "clinimm.monitoring/" in text:
+        file.write_text(text)
+        assert load_plan(file).minimum
     elif "schema" in keys:
         file.write_text(text)
         assert load_policy(file).rules
