@@ -38,10 +38,10 @@ from clinimm.audit.detect.slices import find_slices
 from clinimm.audit.engine.counts import tables_of
 from clinimm.audit.engine.resample import bootstrap_counts, rates_of
 from clinimm.audit.engine.rows import Coded, Rows
-from clinimm.audit.verdict import FAIL
 from clinimm.audit.policy import Policy
 from clinimm.audit.table.judge import judge
 from clinimm.audit.table.study import Study
+from clinimm.audit.verdict import FAIL
 
 _MARGIN, _ALPHA, _DRAWS = 0.05, 0.05, 299
 _TOOLS = (

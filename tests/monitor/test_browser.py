@@ -13,8 +13,8 @@ from clinimm.monitor.page import board
 from clinimm.monitor.plan import PACKAGED, MonitoringPlan
 from clinimm.monitor.read_table import read_table
 from clinimm.monitor.run import content_of, look
+from tests.browsing import chromium, listen
 from tests.monitor.conftest import draw
-from tests.report.browsing import chromium, listen
 
 
 @pytest.fixture(scope="module")
