@@ -192,7 +192,7 @@ def test_report_and_explanation_of_a_patient_by_identifier(
     capsys.readouterr()
     assert application.run(["explain", str(run_folder), "--subject", identifier, "-q"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith("worse = worse by integrated gradients\n")
+    assert text.startswith("worse = worse by integrated gradients, films spread\n")
     assert "residual" in text
 
 

@@ -314,7 +314,8 @@ def test_what_the_page_reads_and_the_checks_table_agree(workspace: Workspace) ->
 
 
 def test_a_failed_randomisation_hides_every_map_of_that_modality(workspace: Workspace, monkeypatch) -> None:
-    row = {"method": "integrated_gradients", "depth": DEEPEST, "tokens": 9, "modality": "a"}
+    method = workspace.config.explain.method
+    row = {"method": method, "depth": DEEPEST, "tokens": 9, "modality": "a"}
     row |= {"correlation_of_sizes": 0.2, "chance": 0.0}
     stuck = pd.DataFrame([row | {"seed": seed, "correlation": 0.9} for seed in range(3)])
     folder = workspace.stage("explain")
