@@ -131,8 +131,10 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         day = (on.date() if on else date.today()) if agreed else None
         audit = make(file, chosen, agreed, day)
         files = evidence(audit, chosen)
-        signals = table_signals(file, audit.study.rows, chosen.table) if chosen.table.detect.asked else None
-        if signals is not None:
+        signals = None
+        if chosen.table.detect.asked:
+            (study,) = audit.studies.values()
+            signals = table_signals(file, study.rows, chosen.table)
             files |= signal_files(signals, file.name)
         if check:
             check_evidence(out, files)

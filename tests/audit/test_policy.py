@@ -52,9 +52,9 @@ def test_one_attribute_may_stand_without_brackets(tmp_path):
         ("margin: 0.1", "margins: 0.1", 7, "not a known key; did you mean `margin`?"),
         (
             "rules:",
-            "table: {treshold: 0.2}\nrules:",
+            "table: {threshhold_: 0.2}\nrules:",
             2,
-            "table.treshold: is not a known key; did you mean `threshold`?",
+            "table.threshhold_: is not a known key; did you mean `threshold`?",
         ),
         ("rules:", "rulez: []\nrules:", 2, "did you mean `rules`?"),
         ("margin: 0.1", "qqq: 0.1", 7, "keys here are above, attribute, below,"),
