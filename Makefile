@@ -9,13 +9,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
 WORKERS ?= auto
 RUN ?=
+MODEL ?=
+DATA ?=
 SUBJECTS ?= 400
 HOSPITAL := runs/demo-hospital
 
-.PHONY: help setup apt demo test check format audit bench docs clean
+.PHONY: help setup apt demo test check format audit governance-check bench docs clean
 
 help:  ## This list.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Build .venv and install CliniMM with everything that it can use.
 
@@ -47,8 +49,11 @@ format: setup  ## Let ruff put every file into its form.
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-audit: setup  ## Audit the last registered candidate, or RUN=runs/NAME; fails where the policy is broken.
-	@$(BIN)/clinimm audit $(RUN)
+audit: setup  ## Audit the last candidate, RUN=runs/NAME, or MODEL=runs/NAME DATA=export; fails where the policy is broken.
+	@$(BIN)/clinimm audit $(or $(MODEL),$(RUN)) $(if $(DATA),--data $(DATA))
+
+governance-check: setup  ## Trace each hazard to a control, a test and evidence; fails on an empty cell.
+	@$(BIN)/clinimm governance check --collect --out build/governance
 
 bench: setup  ## Run every benchmark behind a claim of the README.
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

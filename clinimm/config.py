@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from clinimm.core.attribution import MOST_CASES
 from clinimm.core.errors import ConfigError
@@ -126,6 +126,12 @@ class TrainConfig(Frozen):
         "balanced", description="Whether rare classes weigh more in the loss."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of the label given away.")
+    mitigation: Literal["none", "reweighing", "group_dro"] = Field(
+        "none", description="Whether training serves groups alike, and how; judge it for everybody."
+    )
+    mitigation_attribute: str = Field(
+        "", description="Cohort column whose groups `mitigation` is about, such as `sex`."
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto` takes bfloat16 where the processor computes in it."
     )
@@ -134,6 +140,12 @@ class TrainConfig(Frozen):
     threads: int = Field(
         1, gt=0, description="Torch threads a worker; the number changes rounding, and so the weights."
     )
+
+    @model_validator(mode="after")
+    def _attribute_named(self) -> TrainConfig:
+        if (self.mitigation == "none") != (not self.mitigation_attribute):
+            raise ValueError("`mitigation` and `mitigation_attribute` go together")
+        return self
 
 
 class StainingConfig(Frozen):
@@ -262,6 +274,7 @@ class AuditConfig(Frozen):
     policy: Path | None = Field(
         None, description="Policy file; null is `governance/policy.yaml`, else the packaged one."
     )
+    waivers: Path | None = Field(None, description="File of waivers: what may stand, until when, and why.")
 
 
 class RegisterConfig(Frozen):
@@ -350,7 +363,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> PipelineConfig:
     try:
         config = PipelineConfig.model_validate(document.value)
     except ValidationError as error:
-        raise ConfigError(describe(document, error)) from error
+        raise ConfigError(describe(document, error, PipelineConfig)) from error
     if config.cohort is not None and not config.cohort.is_absolute():
         config = config.model_copy(update={"cohort": path.parent / config.cohort})
     return config

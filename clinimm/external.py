@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from clinimm.core.record import digest_file, digest_json
 from clinimm.workspace import Workspace
 
@@ -56,6 +58,18 @@ def _policy(workspace: Workspace) -> dict[str, str]:
     return {"policy file": digest_file(find_policy(workspace.config.audit.policy))}
 
 
+def _waivers(workspace: Workspace) -> dict[str, str]:
+    """The file of waivers, and which hold today: an audit goes stale when one ends."""
+    path = workspace.config.audit.waivers
+    if path is None:
+        return {}
+    from clinimm.audit.waiver import load_waivers
+
+    today = date.today()
+    in_force = [waiver.signed <= today <= waiver.until for waiver in load_waivers(path)]
+    return {"waivers file": digest_file(path), "waivers in force": digest_json(in_force)}
+
+
 def _findings(workspace: Workspace) -> dict[str, str]:
     path = workspace.config.explain.findings
     return {"findings file": digest_file(path)} if path is not None and path.is_file() else {}
@@ -71,5 +85,11 @@ def _nothing(workspace: Workspace) -> dict[str, str]:
     return {}
 
 
-_KINDS = {"sources": _sources, "cohort": _cohort, "policy": _policy, "findings": _findings}
+_KINDS = {
+    "sources": _sources,
+    "cohort": _cohort,
+    "policy": _policy,
+    "waivers": _waivers,
+    "findings": _findings,
+}
 _WITHOUT_SOURCES = _KINDS | {"sources": _nothing, "cohort": _cohort_alone}

@@ -140,7 +140,7 @@ def _fit_model(job: Job, corpus: Corpus, cohort: Cohort, config: PipelineConfig)
         plugins=config.plugins,
         provenance={"fit": fit.name, "seed": seed, "subjects": len(pool)},
     )
-    data = TrainingSet(corpus, spec, cohort.targets)
+    data = TrainingSet(corpus, spec, cohort.targets, cohort.groups(config.train.mitigation_attribute))
     members: list[FusionNetwork] = []
     tuned: dict[str, np.ndarray] = {}
     rows: list[dict[str, Any]] = []

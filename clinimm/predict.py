@@ -31,7 +31,7 @@ _BATCH = 64
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Write ``predictions``, ``tuning``, ``subsets`` and ``controls`` as Parquet.
+    """Write ``predictions``, ``tuning``, ``subsets``, ``nothing`` and ``controls`` as Parquet.
 
     Raises:
         MissingStageError: the models were fitted to another split or under other settings.
@@ -41,7 +41,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     corpus = Corpus.load(workspace.root / "encode", workspace.config.plugins)
     folder = workspace.stage("predict")
     models = workspace.root / "train"
-    held_out, tuning, subsets, controls = [], [], [], []
+    held_out, tuning, subsets, nothing, controls = [], [], [], [], []
     for fit in progress.track(cohort.fits, "folds"):
         model = FusionModel.from_pretrained(models / "fits" / fit.name)
         held_out.append(_fit_rows(model, model.modalities, fit, corpus, cohort))
@@ -49,12 +49,14 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         for subset in nonempty_subsets(model.modalities):
             rows = _fit_rows(model, subset, fit, corpus, cohort)
             subsets.append(rows.assign(subset=modality_key(subset)))
+        nothing.append(_blind_rows(model, fit, corpus, cohort))
         controls += _single_rows(models / "singles" / fit.name, fit, corpus, cohort)
     controls.append(control_predictions(workspace, corpus, cohort, progress))
     tables = {
         "predictions": pd.concat(held_out),
         "tuning": pd.concat(tuning),
         "subsets": pd.concat(subsets),
+        "nothing": pd.concat(nothing),
         "controls": pd.concat(controls),
     }
     for name, table in tables.items():
@@ -161,6 +163,13 @@ def _fit_rows(
     ]
     chances = predict_subjects(model, corpus, subjects, allowed)
     rows = prediction_rows(subjects, chances, cohort.task, corpus, cohort, model.digest, allowed)
+    return in_fit(rows, fit, "held_out")
+
+
+def _blind_rows(model: FusionModel, fit: Fit, corpus: Corpus, cohort: Cohort) -> pd.DataFrame:
+    """What the model answers for the held-out subjects when it sees nothing of them."""
+    chances = predict_subjects(model, corpus, fit.held_out, ())
+    rows = prediction_rows(fit.held_out, chances, cohort.task, corpus, cohort, model.digest, ())
     return in_fit(rows, fit, "held_out")
 
 

@@ -25,8 +25,9 @@ def resolve(config: PipelineConfig) -> PipelineConfig:
     changes: dict[str, Any] = {"sources": sources}
     if config.cohort is not None:
         changes["cohort"] = config.cohort.absolute()
-    if config.audit.policy is not None:
-        changes["audit"] = config.audit.model_copy(update={"policy": config.audit.policy.absolute()})
+    files = {"policy": config.audit.policy, "waivers": config.audit.waivers}
+    if named := {name: path.absolute() for name, path in files.items() if path is not None}:
+        changes["audit"] = config.audit.model_copy(update=named)
     if config.explain.findings is not None:
         changes["explain"] = config.explain.model_copy(
             update={"findings": config.explain.findings.absolute()}

@@ -36,7 +36,8 @@ class Stage:
         purpose: one sentence for people.
         sections: parts of the pipeline file that change its result.
         reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
-        external: what it reads from outside the run: ``sources``, ``cohort``, ``policy`` or ``findings``.
+        external: what it reads from outside the run: ``sources``, ``cohort``, ``policy``,
+            ``waivers`` or ``findings``.
         memory: its subfolders that serve its own next run, are no result and always stay.
         staining: what a run for virtual staining does instead; None where that is the same.
     """
@@ -143,8 +144,8 @@ STAGES: tuple[Stage, ...] = (
         "clinimm.audit.stage:run",
         "Compare groups of people against the policy.",
         sections=("audit", "evaluate", "staining"),
-        reads=("cohort/", "predict/", "evaluate/metrics.json", "explain/summary.parquet"),
-        external=("policy",),
+        reads=("cohort/", "predict/", "evaluate/metrics.json"),
+        external=("policy", "waivers"),
         staining=Staining(
             "clinimm.staining.stages.audit:run",
             "Compare the error of the stain between groups of people.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from clinimm.core.errors import DataError
+from clinimm.core.errors import ConfigError, DataError
 from clinimm.tasks.diagnosis import Task
 from clinimm.workspace import Workspace
 
@@ -38,11 +38,28 @@ class Cohort:
     index_time: dict[str, pd.Timestamp]
     targets: dict[str, np.ndarray]
     fits: tuple[Fit, ...]
+    table: pd.DataFrame = field(default_factory=pd.DataFrame, compare=False, repr=False)
 
     @property
     def labelled(self) -> tuple[str, ...]:
         """Every subject with a known label, sorted."""
         return tuple(sorted(s for s, target in self.targets.items() if not np.isnan(target).all()))
+
+    def groups(self, attribute: str) -> dict[str, str]:
+        """Subject -> level of an attribute, ``(missing)`` where it is not known; nothing for no attribute.
+
+        Raises:
+            ConfigError: the cohort has no such column.
+        """
+        if not attribute:
+            return {}
+        if attribute not in self.table.columns or attribute.startswith("label"):
+            known = ", ".join(str(name) for name in self.table.columns if not str(name).startswith("label"))
+            raise ConfigError(f"train.mitigation_attribute: no column {attribute}; the cohort has {known}.")
+        column = self.table[attribute]
+        return {
+            str(subject): "(missing)" if pd.isna(level) else str(level) for subject, level in column.items()
+        }
 
 
 def load_cohort(workspace: Workspace, needs_labels: bool = True) -> Cohort:
@@ -79,7 +96,7 @@ def read_cohort(folder: Path, needs_labels: bool = True) -> Cohort:
             )
         )
     index_time = {str(subject): time for subject, time in table["index_time"].items()}
-    cohort = Cohort(task, index_time, targets, tuple(fits))
+    cohort = Cohort(task, index_time, targets, tuple(fits), table)
     if needs_labels and not cohort.labelled:
         raise DataError("no subject of the cohort has a known label, so nothing can be trained.")
     return cohort

@@ -11,7 +11,7 @@ what calibration and the operating point are fitted to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from clinimm.nn.precision import autocast
 from clinimm.nn.schedule import warm_cosine
 from clinimm.nn.tokens import Batch, Tokens
 from clinimm.tasks.diagnosis import Task
+from clinimm.tasks.fairness import Combine, combiner, mean
 from clinimm.warm_start import warm_start
 
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
@@ -41,11 +42,21 @@ NO_CHECKPOINT = Checkpoint(None)
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Subjects with their targets, and the corpus that holds their tokens."""
+    """Subjects with their targets, and the corpus that holds their tokens.
+
+    Attributes:
+        corpus: tokens.
+        spec: the model.
+        targets: subject -> target, (class,).
+        groups: subject -> level of the attribute whose groups are to be served alike.
+        combine: how the fused losses of a batch become one.
+    """
 
     corpus: Corpus
     spec: ModelSpec
     targets: dict[str, np.ndarray]
+    groups: dict[str, str] = field(default_factory=dict)
+    combine: Combine = mean
 
     def batch(self, subjects: Sequence[str]) -> Batch:
         """Raw tokens of some subjects."""
@@ -77,6 +88,8 @@ def train_member(
         said: called with each epoch's figures.
     """
     torch.manual_seed(seed)
+    labels = {name: tuple(np.nan_to_num(data.targets[name], nan=-1.0).tolist()) for name in training}
+    data = replace(data, combine=combiner(config.mitigation, data.groups, labels))
     network = FusionNetwork(data.spec)
     network.initialise(data.batch(_some(training, seed)))
     weights = (
@@ -176,7 +189,7 @@ def _loss(
         drop=lambda tokens: drop(tokens, model.modality_dropout, model.token_dropout),
         fold=torch.tensor([folds[subject] for subject in subjects]) if folds else None,
     )
-    loss = task.loss(answer.fused.float(), target, weights, config.label_smoothing).mean()
+    loss = data.combine(task.loss(answer.fused.float(), target, weights, config.label_smoothing), subjects)
     for name, logits in answer.unimodal.items():
         present = batch[name].present
         own = task.loss(logits.float() + network.head_bias(), target, weights, config.label_smoothing)

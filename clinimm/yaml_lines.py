@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -71,22 +72,59 @@ def validate(document: YamlDocument, model: type[ModelT]) -> ModelT:
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
-        raise ConfigError(describe(document, error)) from error
+        raise ConfigError(describe(document, error, model)) from error
 
 
-def describe(document: YamlDocument, error: ValidationError) -> str:
-    """A validation error in words: one line a mistake."""
+def describe(document: YamlDocument, error: ValidationError, model: type[BaseModel] | None = None) -> str:
+    """A validation error in words: one line a mistake.
+
+    Args:
+        document: what was read.
+        error: what is wrong with it.
+        model: what it was read as; with it, a key that is not known is named beside its nearest.
+    """
     rows = []
     for item in error.errors():
         location = item["loc"]
         key = ".".join(str(part) for part in location)
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            message = "is not a known key"
+            message = "is not a known key" + (nearest_key(model, location) if model else "")
         given = item.get("input")
         got = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) else ""
         rows.append(f"{document.where(location)}: {key}: {message}{got}")
     return "\n".join(rows)
+
+
+def nearest_key(model: type[BaseModel], location: Sequence[str | int]) -> str:
+    """What a key that is not known was perhaps meant to be: ``; did you mean `margin`?``.
+
+    Names every key that may stand there where none is near, and is empty where no place is found.
+    """
+    *parents, key = location
+    models = [model]
+    for part in parents:
+        if isinstance(part, str):
+            models = [inner for one in models for inner in _below(one, part)] or models
+    known = sorted({field.alias or name for one in models for name, field in one.model_fields.items()})
+    near = get_close_matches(str(key), known, n=1)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    return f"; keys here are {', '.join(known)}" if known else ""
+
+
+def _below(model: type[BaseModel], part: str) -> Iterator[type[BaseModel]]:
+    """The models inside a field; none where ``part`` is the key of a dictionary or a union's tag."""
+    for name, field in model.model_fields.items():
+        if part in (name, field.alias):
+            yield from _models(field.annotation)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
 
 
 def _plain(node: Any, at: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> Any:

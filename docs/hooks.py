@@ -1,8 +1,9 @@
 """What mkdocs writes into the reference from the code itself, so that it cannot be out of date.
 
 ``<!-- fields: module:Class -->`` becomes a table of a configuration value and of every value inside
-it; ``<!-- commands -->`` becomes every verb with its options. Texts that live beside the code
-(governance, the modalities' READMEs) become pages too, and links to them hold on both sides.
+it; ``<!-- commands -->`` becomes every verb with its options, and ``<!-- hazards -->`` the register.
+Texts that live beside the code (governance, the modalities' READMEs) become pages too, and links to
+them hold on both sides.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from pydantic_core import PydanticUndefined
 
 _FIELDS = re.compile(r"<!-- fields: ([\w.]+):(\w+) -->")
 _COMMANDS = "<!-- commands -->"
+_HAZARDS = "<!-- hazards -->"
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
 _ROOT = Path(__file__).parents[1]
 #: What the site shows of the repository outside ``docs/``, at the same path.
 _OUTSIDE = (
     "governance/**/*.md",
-    "governance/policy.yaml",
+    "governance/*.yaml",
+    "governance/templates/*.yaml",
     "clinimm/**/README.md",
     "notebooks/*.ipynb",
     "pipelines/**/*.yaml",
@@ -49,6 +52,7 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **unused: Any) -> s
     """Called by mkdocs for every page."""
     markdown = _LINK.sub(lambda found: f"]({_on_site(found[1], page.file, files)}", markdown)
     markdown = _FIELDS.sub(lambda found: fields(found[1], found[2]), markdown)
+    markdown = markdown.replace(_HAZARDS, hazards()) if _HAZARDS in markdown else markdown
     return markdown.replace(_COMMANDS, commands()) if _COMMANDS in markdown else markdown
 
 
@@ -73,6 +77,20 @@ def fields(module: str, name: str) -> str:
         waiting += [inner for field in model.model_fields.values() for inner in _models(field.annotation)]
         parts += [f"## {model.__name__}", _first_line(model), *_table(model)]
     return "\n\n".join(parts)
+
+
+def hazards() -> str:
+    """The register of hazards as one table."""
+    from clinimm.governance.hazards import read_hazards
+
+    register, _ = read_hazards(_ROOT / "governance" / "hazards.yaml")
+    rows = ["| id | hazard | harm | controls | residual | open |", "|---|---|---|---|---|---|"]
+    for one in register.hazards:
+        held = "<br>".join(f"{control.what} *({control.kind})*" for control in one.controls)
+        left = f"{one.severity}, {one.after}: {register.matrix.judge(one.severity, one.after)}"
+        cells = (one.id, one.hazard, one.harm, held, left, " ".join(filter(None, (one.open, one.because))))
+        rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return "\n".join(rows)
 
 
 def commands() -> str:

@@ -19,6 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from clinimm.audit.policy import load_policy
+from clinimm.audit.waiver import load_waivers
 from clinimm.cli.app import app
 from clinimm.cohort.spec import CohortSpec, load_cohort
 from clinimm.config import PipelineConfig, load_pipeline
@@ -30,6 +31,8 @@ from clinimm.evaluate.stage import SCHEMA_FILE
 from clinimm.explain.check import CHECKS
 from clinimm.explain.promise import PROMISES
 from clinimm.explain.tables import RELEASE_TABLES, TABLES
+from clinimm.governance.cards.card import load_card
+from clinimm.monitor.plan import load_plan
 from clinimm.register.registration import Registration
 from clinimm.serve.access_log import Entry
 from clinimm.serve.feedback import REASONS, Feedback
@@ -119,7 +122,16 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 def test_yaml_examples_are_read_by_the_real_loaders(text: str, tmp_path: Path) -> None:
     keys = set(re.findall(r"^(\w+):", text, re.MULTILINE))
     file = tmp_path / "example.yaml"
-    if "schema" in keys:
+    if "waivers" in keys:
+        file.write_text(text)
+        assert load_waivers(file)
+    elif "schema: clinimm.card/1" in text:
+        file.write_text(text)
+        assert load_card([file])
+    elif "clinimm.monitoring/" in text:
+        file.write_text(text)
+        assert load_plan(file).minimum
+    elif "schema" in keys:
         file.write_text(text)
         assert load_policy(file).rules
     elif keys <= set(CohortSpec.model_fields) and keys != {"name"}:
@@ -204,9 +216,9 @@ def exists(model: type[BaseModel], parts: list[str]) -> bool:
 
 
 def test_make_targets_that_are_named_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in PAGES:
-        named = re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        named = re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(named) <= targets, name_of(page)
 
 

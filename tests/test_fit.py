@@ -122,6 +122,11 @@ def test_controls_and_subsets_cover_the_same_subjects(tmp_path: Path) -> None:
     assert set(subsets["subset"]) == {"a", "b", "a+b"}
     without = {s for i, s in enumerate(SUBJECTS) if i % 7 == 0}
     assert not without & set(subsets.loc[subsets["subset"] == "b", "subject_id"])
+    nothing = pd.read_parquet(folder / "nothing.parquet")
+    assert sorted(nothing["subject_id"]) == sorted(whole["subject_id"])
+    spread = nothing["probability"].max() - nothing["probability"].min()
+    assert spread < 1e-6, "a model that sees nothing tells nobody apart"
+    assert set(nothing["modalities_present"]) == {"none"}
 
 
 def test_cross_validation_holds_every_labelled_subject_out_once_and_ships_a_refit(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,23 @@ def test_confidence_that_only_needs_scaling_down_does_not_count_against_a_model(
     few = calibrated_loss(task, 6 * logits[:8], label[:8], weights)
     assert few > calibrated_loss(task, logits[:8], label[:8], weights)  # eight cannot tell the scale
     assert np.isnan(calibrated_loss(task, logits * float("nan"), label, weights))
+
+
+def test_training_minds_the_groups_that_it_is_told_of() -> None:
+    """Group x is a fifth of the subjects and its label is turned round: the mean loss gives it up."""
+    data = planted(False)
+    groups = {s: "x" if place % 5 == 0 else "y" for place, s in enumerate(SUBJECTS)}
+    turned = {s: 1 - target if groups[s] == "x" else target for s, target in data.targets.items()}
+    data = replace(data, targets=turned, groups=groups)
+    losses = {}
+    for kind in ("none", "group_dro", "reweighing"):
+        named = "" if kind == "none" else "site"
+        config = TrainConfig(epochs=8, patience=8, mitigation=kind, mitigation_attribute=named)
+        network, _ = train_member(data, TRAINING, [], config, seed=0)
+        target = data.target(HELD_OUT)
+        each = data.spec.task.loss(predict_raw(network, data, HELD_OUT), target, torch.ones(2, 1))
+        inside = torch.tensor([groups[s] == "x" for s in HELD_OUT])
+        losses[kind] = float(each[inside].mean()), float(each[~inside].mean())
+    assert losses["group_dro"][0] < losses["none"][0] - 0.04
+    assert losses["group_dro"][1] > losses["none"][1]
+    assert losses["reweighing"] != losses["none"]

@@ -8,23 +8,30 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from clinimm.audit.explanation_policy import ExplanationPolicy
+from clinimm.audit.table_settings import TableSettings
 from clinimm.config import Frozen
 from clinimm.core.errors import ConfigError
 from clinimm.yaml_lines import read_yaml, validate
 
-Metric = Literal["auroc", "fnr", "fpr", "sensitivity", "specificity", "ppv", "npv", "observed_less_predicted"]
+Metric = Literal[
+    "auroc",
+    "fnr",
+    "fpr",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "npv",
+    "observed_less_predicted",
+    "selection_rate",
+    "auprc",
+    "brier",
+    "ece",
+    "calibration_intercept",
+    "calibration_slope",
+    "net_benefit",
+    "net_benefit_less_treat_all",
+]
 OnInconclusive = Literal["block", "warn"]
-#: +1: more is worse. -1: less is worse. 0: both directions are.
-HARM: dict[str, int] = {
-    "auroc": -1,
-    "fnr": 1,
-    "fpr": 1,
-    "sensitivity": -1,
-    "specificity": -1,
-    "ppv": -1,
-    "npv": -1,
-    "observed_less_predicted": 0,
-}
 PACKAGED = Path(__file__).with_name("default_policy.yaml")
 IN_REPOSITORY = Path("governance") / "policy.yaml"
 
@@ -33,7 +40,9 @@ class StatisticsPolicy(Frozen):
     """How figures are made."""
 
     level: float = Field(0.95, gt=0.5, lt=1, description="Confidence level of every interval.")
-    minimum_cell: int = Field(10, gt=0, description="Groups with fewer subjects show no figure.")
+    minimum_cell: int = Field(
+        10, gt=0, description="Pages for clinicians and the model card show no figure of smaller groups."
+    )
     inconclusive: OnInconclusive = Field("warn", description="What an inconclusive rule does.")
 
 
@@ -43,13 +52,18 @@ class Rule(Frozen):
     ``stat: value`` asks the model as a whole to lie ``above`` or ``below`` a figure; with
     ``attribute`` it asks that of every group. ``stat: difference`` asks that no group is worse than
     its reference by ``margin``: ``rest`` is everybody outside the group, ``overall`` everybody.
+    ``stat: ratio`` asks that no group is worse than its reference by more than the factor ``margin``
+    (0.8 is the four-fifths rule). ``reference`` may also name a level, and ``attribute: race*sex`` is
+    an intersection.
     """
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Short stable name.")
     metric: Metric = Field(description="What is measured.")
-    stat: Literal["value", "difference"] = Field(description="Compared with a figure or a reference.")
+    stat: Literal["value", "difference", "ratio"] = Field(
+        description="Compared with a figure or a reference."
+    )
     attribute: tuple[str, ...] = Field((), description="Audit attributes whose groups are judged.")
-    reference: Literal["rest", "overall"] = Field("rest", description="What a group is compared with.")
+    reference: str = Field("rest", description="What a group is compared with: rest, overall or a level.")
     margin: float | None = Field(None, gt=0, lt=1, description="Largest difference that is tolerated.")
     above: float | None = Field(None, description="`value` must lie above this.")
     below: float | None = Field(None, description="`value` must lie below this.")
@@ -63,10 +77,10 @@ class Rule(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> Rule:
-        if self.stat == "difference" and (self.margin is None or not self.attribute):
-            raise ValueError("a difference needs `margin` and `attribute`")
-        if self.stat == "difference" and (self.above is not None or self.below is not None):
-            raise ValueError("a difference has a `margin`, not `above` or `below`")
+        if self.stat != "value" and (self.margin is None or not self.attribute):
+            raise ValueError(f"a {self.stat} needs `margin` and `attribute`")
+        if self.stat != "value" and (self.above is not None or self.below is not None):
+            raise ValueError(f"a {self.stat} has a `margin`, not `above` or `below`")
         if self.stat == "value" and (self.above is None) == (self.below is None):
             raise ValueError("a value needs either `above` or `below`")
         if self.stat == "value" and self.margin is not None:
@@ -83,6 +97,7 @@ class Policy(Frozen):
         None, description="Attributes shown beside those of the rules; null is all of the cohort's."
     )
     rules: tuple[Rule, ...] = Field(min_length=1, description="What must hold.")
+    table: TableSettings = Field(TableSettings(), description="What is tested, shown and published.")
     explanations: ExplanationPolicy = Field(
         ExplanationPolicy(), description="What a map must show before it is shown."
     )

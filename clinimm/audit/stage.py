@@ -1,17 +1,23 @@
-"""The audit stage: ``audit.json`` and ``audit.html``."""
+"""The audit stage: the evidence on the groups of one run, in ``audit/``."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from clinimm.audit.audit import AuditResult, audit_predictions
-from clinimm.audit.page import audit_page
+from clinimm.audit.modalities import by_modality
 from clinimm.audit.policy import Policy, find_policy, load_policy
-from clinimm.core.record import digest_file, write_text
-from clinimm.evaluate.assemble import HELD_OUT
+from clinimm.audit.run_studies import Judged, coalitions_of, held_out, studies_of
+from clinimm.audit.table.assemble import Audit, Part, assemble
+from clinimm.audit.table.write import evidence, write_evidence
+from clinimm.audit.waiver import Waiver, load_waivers
+from clinimm.core.record import digest_file
 from clinimm.evaluate.operating import OperatingPoint
 from clinimm.evaluate.stage import read_task
 from clinimm.progress import Progress
@@ -21,48 +27,123 @@ from clinimm.workspace import Workspace
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     """Audit the run's held-out predictions against its policy.
 
-    Reads ``predict/predictions.parquet``, ``cohort/cohort.parquet``, ``cohort/task.json`` and
-    ``evaluate/metrics.json`` (for the operating point). A broken rule is a result, not an error:
-    whoever gates on it reads ``exit_status`` in ``audit.json``.
+    Reads ``predict/predictions.parquet``, ``subsets.parquet`` and ``nothing.parquet``,
+    ``cohort/cohort.parquet``, ``cohort/task.json`` and ``evaluate/metrics.json`` (for the operating
+    point). A broken rule is a result, not an error: whoever gates on it reads ``exit_status`` in
+    ``audit.json``.
 
     Raises:
         ConfigError: the policy is wrong (exit status 3).
         DataError: the predictions do not fit the cohort (exit status 3).
         MissingStageError: an earlier stage did not run.
     """
-    path = find_policy(workspace.config.audit.policy)
-    policy = load_policy(path)
-    result = audit_run(workspace, policy)
-    content = result.as_json() | {
-        "run": workspace.config.name,
-        "policy": {"path": str(path), "sha256": digest_file(path), "rules": _rules(policy)},
-    }
-    folder = workspace.stage("audit")
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-    write_text(folder / "audit.json", text + "\n")
-    write_text(folder / "audit.html", audit_page(content))
-    for line in audit_lines(result):
+    policy = policy_of(workspace)
+    audit = audit_run(workspace, policy)
+    write_evidence(workspace.stage("audit"), evidence(audit, policy))
+    for line in audit_lines(audit.content):
         progress.say(line)
-    return {"verdict": result.verdict, "exit_status": result.exit_status, "sentence": result.sentence}
+    return {key: audit.content[key] for key in ("verdict", "exit_status", "sentence")}
 
 
-def audit_run(workspace: Workspace, policy: Policy) -> AuditResult:
+def policy_of(workspace: Workspace) -> Policy:
+    """The policy that a run is judged by.
+
+    Raises:
+        ConfigError: one line a mistake, with ``file:line``.
+    """
+    return load_policy(find_policy(workspace.config.audit.policy))
+
+
+def audit_run(workspace: Workspace, policy: Policy) -> Audit:
     """Audit a run without writing anything."""
-    task = read_task(workspace.need("cohort", "task.json"))
-    metrics = json.loads(workspace.need("evaluate", "metrics.json").read_text(encoding="utf-8"))
-    predictions = pd.read_parquet(workspace.need("predict", "predictions.parquet"))
-    cohort = pd.read_parquet(workspace.need("cohort", "cohort.parquet"))
-    points = {
-        row["class_name"]: OperatingPoint.from_json(row["operating_point"]) for row in metrics["classes"]
+    path = workspace.need("predict", "predictions.parquet")
+    points = _points(workspace)
+    judged = _judged(workspace.root, policy, points)
+    predictions = held_out(path)
+    tested = {"kind": "run", "file": "predict/predictions.parquet", "sha256": digest_file(path)}
+    audit = audit_predictions(predictions, judged, tested, *_waivers(workspace))
+    coalitions = coalitions_of(path.parent, predictions, judged)
+    part = None if coalitions is None else by_modality(coalitions, policy)
+    return _named(audit, workspace, {"modalities": part})
+
+
+def audit_export(workspace: Workspace, place: Path, policy: Policy) -> Audit:
+    """Audit a run's model on another export that it was validated on; nothing is written.
+
+    The threshold is the one that ships with the model. Subjects whom the model was fitted to are left out.
+
+    Args:
+        workspace: the run.
+        place: where ``clinimm validate`` left the export's cohort and predictions.
+        policy: the rules.
+    """
+    path = place / "predict" / "predictions.parquet"
+    shipped = {name: replace(point, fits={}) for name, point in _points(workspace).items()}
+    tested = {"kind": "export", "file": f"{place.name}/predict/{path.name}", "sha256": digest_file(path)}
+    judged = _judged(place, policy, shipped)
+    audit = audit_predictions(held_out(path), judged, tested, *_waivers(workspace))
+    return _named(audit, workspace, {})
+
+
+def audit_predictions(
+    predictions: pd.DataFrame,
+    judged: Judged,
+    tested: Mapping[str, Any],
+    waivers: tuple[Waiver, ...] = (),
+    day: date | None = None,
+) -> Audit:
+    """Audit held-out predictions, class by class.
+
+    Args:
+        predictions: columns of ``core.prediction``, the fused model's held-out rows.
+        judged: what they are judged by.
+        tested: ``kind``, ``file`` and ``sha256`` of what is audited.
+        waivers: what may stand although it is broken or undecided.
+        day: on which the waivers are looked at.
+
+    Raises:
+        DataError: no row has a label, a class has one outcome only, or a predicted subject is not in the
+            cohort.
+    """
+    studies = studies_of(predictions, judged)
+    parts = [Part(name, study, judged.points[name].how) for name, study in studies.items()]
+    digests = predictions["model_digest"].unique()
+    about = dict(tested) | {
+        "subjects": int(predictions.loc[predictions["label"].notna(), "subject_id"].nunique()),
+        "subject_known": True,
+        "model_digest": str(digests[0]) if len(digests) == 1 else None,
     }
-    held_out = predictions[predictions["split"] == HELD_OUT]
-    return audit_predictions(held_out, cohort, policy, points, task.classes, task.kind)
+    return assemble(parts, judged.policy, about, waivers, day)
 
 
-def audit_lines(result: AuditResult) -> list[str]:
+def audit_lines(content: Mapping[str, Any]) -> list[str]:
     """The audit for a terminal: one line a finding, the sentence last."""
-    return [f"{row.verdict:<13} {row.rule:<14} {row.sentence}" for row in result.findings] + [result.sentence]
+    lines = []
+    for row in content["findings"]:
+        word = "waived" if row["waived"] else row["verdict"] + ("" if row["gates"] else " (not deciding)")
+        lines.append(f"{word:<13} {row['rule']:<14} {row['sentence']}")
+    return [*lines, str(content["sentence"])]
 
 
-def _rules(policy: Policy) -> list[dict[str, Any]]:
-    return [rule.model_dump(mode="json") for rule in policy.rules]
+def _named(audit: Audit, workspace: Workspace, more: Mapping[str, Any]) -> Audit:
+    source = find_policy(workspace.config.audit.policy)
+    policy = audit.content["policy"] | {"path": str(source), "sha256": digest_file(source)}
+    return replace(
+        audit, content=audit.content | {"run": workspace.config.name, "policy": policy} | dict(more)
+    )
+
+
+def _judged(root: Path, policy: Policy, points: Mapping[str, OperatingPoint]) -> Judged:
+    task = read_task(root / "cohort" / "task.json")
+    cohort = pd.read_parquet(root / "cohort" / "cohort.parquet")
+    return Judged(cohort, policy, points, task.classes, task.kind)
+
+
+def _points(workspace: Workspace) -> dict[str, OperatingPoint]:
+    metrics = json.loads(workspace.need("evaluate", "metrics.json").read_text(encoding="utf-8"))
+    return {row["class_name"]: OperatingPoint.from_json(row["operating_point"]) for row in metrics["classes"]}
+
+
+def _waivers(workspace: Workspace) -> tuple[tuple[Waiver, ...], date | None]:
+    path = workspace.config.audit.waivers
+    return ((), None) if path is None else (load_waivers(path), date.today())

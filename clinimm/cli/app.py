@@ -16,7 +16,18 @@ from typing import cast
 
 import typer
 
-from clinimm.cli import register_stains, runs, serve, slides, stages, staining, tools
+from clinimm.cli import (
+    audit_table,
+    governance,
+    monitor,
+    register_stains,
+    runs,
+    serve,
+    slides,
+    stages,
+    staining,
+    tools,
+)
 from clinimm.core.errors import CliniMMError
 
 EXIT_REFUSED = 2
@@ -45,7 +56,19 @@ def _options(
         os.environ["CLINIMM_DEBUG"] = "1"
 
 
-for module in (runs, stages, tools, staining, slides, register_stains, serve):
+_VERBS = (
+    runs,
+    stages,
+    audit_table,
+    governance,
+    monitor,
+    tools,
+    staining,
+    slides,
+    register_stains,
+    serve,
+)
+for module in _VERBS:
     module.add_to(app)
 
 

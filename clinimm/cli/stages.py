@@ -19,7 +19,7 @@ from clinimm.cli.common import (
     runs_folder,
 )
 from clinimm.core.attribution import MOST_CASES
-from clinimm.core.errors import CliniMMError
+from clinimm.core.errors import CliniMMError, IntegrityError
 from clinimm.register.registration import last_candidate
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from clinimm.pipeline import Outcome
     from clinimm.workspace import Workspace
 
-EXIT_NO_AUDIT = 3
+EXIT_NO_AUDIT, EXIT_OTHER_EVIDENCE = 3, 4
 
 Subject = Annotated[
     str | None,
@@ -133,27 +133,60 @@ def audit(
             metavar="[FILE]", help="Pipeline file or run; default is the last registered candidate."
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Another hospital's export, scored by the run's model."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 4 unless the run holds this same evidence.")
+    ] = False,
     settings: Overrides = None,
+    explain_policy: Annotated[
+        bool,
+        typer.Option(
+            "--explain-policy", help="Say in plain words what the policy asks; FILE may be a policy file."
+        ),
+    ] = False,
 ) -> None:
     """Compare groups of people against the policy.
 
-    Exits 0 where nothing blocks, 1 where a rule is broken, 2 where an undecided rule blocks, and 3
-    where the audit itself could not be made.
+    Exits 0 where nothing blocks, 1 where a rule is broken, 2 where an undecided rule blocks, 3 where the
+    audit itself could not be made, and 4 where --check finds other evidence.
     """
+    from clinimm.cli.audit_run import audit_target
     from clinimm.cli.summary import audit_lines
 
     try:
+        if explain_policy:
+            for line in _policy_lines(file, settings):
+                typer.echo(line)
+            return
         target = file or last_candidate(runs_folder(settings))
-        _run("audit", target, None, settings, quiet=True)
-        path = load_workspace(target, settings).need("audit", "audit.json")
+        found, page = audit_target(target, data, check, settings)
     except CliniMMError as error:
         typer.echo(f"clinimm: {error}", err=True)
-        raise typer.Exit(EXIT_NO_AUDIT) from error
-    found = json.loads(path.read_text(encoding="utf-8"))
+        raise typer.Exit(
+            EXIT_OTHER_EVIDENCE if isinstance(error, IntegrityError) else EXIT_NO_AUDIT
+        ) from error
     for line in audit_lines(found):
         typer.echo(line)
-    typer.echo(f"audit: {path.with_suffix('.html')}")
+    typer.echo(f"{'same evidence' if check else 'audit'}: {page}")
     raise typer.Exit(int(found["exit_status"]))
+
+
+def _policy_lines(file: Path | None, settings: list[str] | None) -> list[str]:
+    """The policy in words: of a policy file, of a pipeline or run, or of this folder."""
+    from clinimm.audit.explain_policy import explain_policy
+    from clinimm.audit.policy import find_policy, load_policy
+    from clinimm.yaml_lines import read_yaml
+
+    if file is None:
+        path = find_policy(None)
+    elif file.is_file() and "rules" in read_yaml(file).value:
+        path = file
+    else:
+        path = find_policy(load_target(file, settings).audit.policy)
+    return [f"{path}:", *explain_policy(load_policy(path))]
 
 
 def register(file: Target, settings: Overrides = None, quiet: Quiet = False) -> None:

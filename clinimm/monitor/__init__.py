@@ -1,1 +1,1 @@
-"""Drift and feedback; filled by a later issue."""
+"""A deployed model over time: what arrives, drift, performance, objections; alarms, incidents, a board."""

@@ -183,13 +183,20 @@ class RunFacts:
         key = str(self.audit["verdict"])
         findings = [row for row in self.audit["findings"] if row["verdict"] != "pass"]
         findings.sort(key=lambda row: row["verdict"] != "fail")
-        points = tuple(f"{row['verdict']}: {row['sentence']}" for row in findings)
+        points = tuple(f"{row['verdict']}: {self.finding_text(row)}" for row in findings)
         broken = sum(row["verdict"] == "fail" for row in findings)
         if broken:
             text = f"{broken} of {len(self.audit['findings'])} checks of the policy are broken."
         else:
             text = str(self.audit["sentence"])
         return Verdict(key if key in {"pass", "fail"} else "unsure", f"Audit: {key}", text, points)
+
+    def finding_text(self, finding: Mapping[str, Any]) -> str:
+        """A finding's sentence; of a group that is too small for a page, without its figures."""
+        n, minimum = finding.get("n"), (self.audit or {}).get("statistics", {}).get("minimum_cell", 0)
+        if n is None or n >= minimum:
+            return str(finding["sentence"])
+        return f"{finding['metric']}, {finding['attribute']}: {finding['level']}: too few patients to show"
 
     def record(self, stage: str) -> RunRecord | None:
         """``record.json`` of a stage, or None where it did not finish."""

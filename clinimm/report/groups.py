@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clinimm.audit.groups import NO_ATTRIBUTE, OVERALL, RENAMED
 from clinimm.core.prediction import JOIN
 from clinimm.report.facts import RunFacts
 
-#: Cohort column -> what the audit calls it.
-_RENAMED = {"site_id": "site"}
-_NO_ATTRIBUTE = {"subject_id", "index_time", "label", "labelled", "split", "age_years"}
 #: What a rule's metric asks, for a reader who knows no metrics; others are called by their name.
 _ASKED = {
     "auroc": "how well it orders patients",
@@ -57,23 +55,43 @@ def patient_groups(
         modalities_present: its key of ``predictions.parquet``.
     """
     levels = {
-        _RENAMED.get(name, name): str(value)
+        RENAMED.get(name, name): str(value)
         for name, value in attributes.items()
-        if name not in _NO_ATTRIBUTE and not name.startswith("label:") and isinstance(value, str) and value
+        if name not in NO_ATTRIBUTE and not name.startswith("label:") and isinstance(value, str) and value
     }
     levels["modalities_present"] = modalities_present
     found = []
-    for row in _rows(facts, class_name):
+    for row in audit_rows(facts, class_name):
         if levels.get(row["attribute"]) == row["level"]:
             found.append(_group(facts, row, class_name))
     return found
 
 
-def _rows(facts: RunFacts, class_name: str) -> list[Mapping[str, Any]]:
-    for part in (facts.audit or {}).get("classes", ()):
-        if part["class_name"] == class_name:
-            return list(part["groups"])
-    return []
+def audit_rows(facts: RunFacts, class_name: str) -> list[dict[str, Any]]:
+    """The audit's figures of everybody and of each group by one attribute, of one class.
+
+    Groups that are too small for a page have their name alone; reviewers see them in the audit.
+    """
+    return [
+        {
+            "attribute": row["attributes"][0] if row["attributes"] else OVERALL,
+            "level": row["levels"][0] if row["levels"] else OVERALL,
+            "suppressed": row["small"],
+            "n": None if row["small"] else row["n"],
+            "positives": None if row["small"] else row["positives"],
+            "figures": {}
+            if row["small"]
+            else {name: _estimate(ends) for name, ends in row["figures"].items()},
+        }
+        for row in (facts.audit or {}).get("groups", ())
+        if row["class_name"] == class_name and len(row["attributes"]) <= 1
+    ]
+
+
+def _estimate(ends: Sequence[float | None]) -> dict[str, Any]:
+    value, low, high = ends
+    reason = "too few patients of one outcome" if value is None or low is None else None
+    return {"value": value, "low": low, "high": high, "reason": reason}
 
 
 def _group(facts: RunFacts, row: Mapping[str, Any], class_name: str) -> Group:
@@ -83,7 +101,7 @@ def _group(facts: RunFacts, row: Mapping[str, Any], class_name: str) -> Group:
         if (finding["class_name"], finding["attribute"], finding["level"])
         == (class_name, row["attribute"], row["level"])
     ]
-    broken = tuple(str(finding["sentence"]) for finding in own if finding["verdict"] == "fail")
+    broken = tuple(facts.finding_text(finding) for finding in own if finding["verdict"] == "fail")
     open_metrics = [str(finding["metric"]) for finding in own if finding["verdict"] == "inconclusive"]
     unsettled = tuple(dict.fromkeys(_ASKED.get(name, name.replace("_", " ")) for name in open_metrics))
     estimate = _SUPPRESSED if row["suppressed"] else row["figures"]["auroc"]

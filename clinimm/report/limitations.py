@@ -102,8 +102,8 @@ def _people(facts: RunFacts) -> list[str]:
                 f"{name.capitalize()} is unknown for {percent(unknown)} of patients, so unequal service by "
                 f"{name} could go unseen."
             )
-    hidden = [row for part in (facts.audit or {}).get("classes", ()) for row in part["groups"]]
-    small = sum(bool(row["suppressed"]) for row in hidden)
+    groups = [row for row in (facts.audit or {}).get("groups", ()) if len(row["attributes"]) <= 1]
+    small = sum(bool(row["small"]) for row in groups)
     if small:
         found.append(f"{plural(small, 'group')} are too small to show: nobody knows how they are served.")
     return found

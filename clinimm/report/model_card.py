@@ -10,10 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from clinimm.audit.groups import OVERALL
 from clinimm.cohort.explain import flow_svg
 from clinimm.core.record import digest_bytes
 from clinimm.report.facts import RunFacts, Verdict, estimate_text
 from clinimm.report.figures import interval_bar
+from clinimm.report.groups import audit_rows
 from clinimm.report.limitations import limitations
 from clinimm.report.markdown import to_html
 from clinimm.report.page import data_uri, render
@@ -111,10 +113,12 @@ def _groups(facts: RunFacts) -> list[dict[str, Any]]:
     return [
         {
             "class_name": part["class_name"],
-            "rows": [row for row in part["groups"] if row["attribute"] != "overall"],
-            "overall": next((row for row in part["groups"] if row["attribute"] == "overall"), None),
+            "rows": [row for row in audit_rows(facts, part["class_name"]) if row["attribute"] != OVERALL],
+            "overall": next(
+                (row for row in audit_rows(facts, part["class_name"]) if row["attribute"] == OVERALL), None
+            ),
         }
-        for part in (facts.audit or {}).get("classes", ())
+        for part in (facts.audit or {}).get("tested", {}).get("classes", ())
     ]
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clinimm.audit.page import audit_page
+from clinimm.audit.table.page import audit_page
 from clinimm.core.errors import IntegrityError
 from clinimm.report.model_card import model_card
 from clinimm.serve.access_check import LogState, read_lines, verify_log

@@ -29,12 +29,24 @@ def tables() -> ModuleType:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A run that got as far as evaluate, without its figures."""
-    made = Workspace(PipelineConfig(name="toy", runs_dir=tmp_path, evaluate={"bootstraps": 200}))
+    return write_run(tmp_path)
+
+
+def write_run(folder: Path, n: int = 120, repeats: int = 1) -> Workspace:
+    """A run of two modalities; some subjects lack notes."""
+    made = Workspace(PipelineConfig(name="toy", runs_dir=folder, evaluate={"bootstraps": 200}))
     task = {"name": "diagnosis", "kind": "binary", "classes": ["severe"]}
     (made.stage("cohort") / "task.json").write_text(json.dumps(task))
-    tables = _module.run_tables(n=120)
+    tables = _module.run_tables(n=n, repeats=repeats)
     _module.write(tables, made.stage("predict"))
-    _module.cohort(120).to_parquet(made.stage("cohort") / "cohort.parquet")
+    path = made.stage("predict")
+    lacks = tables.predictions["subject_id"].str[-1].isin(["1", "2"])
+    tables.predictions.loc[lacks, "modalities_present"] = "ehr"
+    tables.predictions.to_parquet(path / "predictions.parquet")
+    tables.predictions.assign(probability=0.4).to_parquet(path / "nothing.parquet")
+    gone = tables.subsets["subject_id"].str[-1].isin(["1", "2"]) & (tables.subsets["subset"] == "notes")
+    tables.subsets[~gone].to_parquet(path / "subsets.parquet")
+    _module.cohort(n).to_parquet(made.stage("cohort") / "cohort.parquet")
     evaluated = evaluate_tables(
         tables, Task("diagnosis", "binary", ("severe",)), made.config.evaluate, seed=0
     )

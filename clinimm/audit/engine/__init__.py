@@ -1,0 +1,1 @@
+"""Figures of every group and intersection from arrays: exact, vectorised, no torch, no tables."""

@@ -1,0 +1,1 @@
+"""``clinimm audit-table``: any table of predictions with demographics in, verdict and evidence out."""

@@ -1,0 +1,1 @@
+"""The folder ``governance/`` as something that code reads: hazards, change control, evidence documents."""

@@ -1,0 +1,130 @@
+"""Incident records: one file a breach, never changed, each naming the one before by its digest.
+
+A record says when, what breached, by how much and of which model. It holds no pseudonym, no site's patient
+and no row: it can lie in a repository. The same evidence is recorded once, however often it is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from clinimm.core.errors import IntegrityError
+from clinimm.core.record import digest_json
+from clinimm.monitor.finding import Finding
+
+SCHEMA = "clinimm.incident/1"
+GENESIS = "0" * 64
+_SHOWN = (
+    "part",
+    "about",
+    "act",
+    "value",
+    "low",
+    "high",
+    "limit",
+    "p_value",
+    "n",
+    "reference_n",
+    "estimate",
+    "sentence",
+)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A record as it lies on the disk.
+
+    Attributes:
+        path: of the file.
+        number: from 1.
+        body: everything but the record's own digest.
+        digest: SHA-256 of the body.
+    """
+
+    path: Path
+    number: int
+    body: Mapping[str, Any]
+    digest: str
+
+
+def read_incidents(folder: Path) -> list[Incident]:
+    """Every record, in order.
+
+    Raises:
+        IntegrityError: one was changed, or one between two others is gone; names it.
+    """
+    found: list[Incident] = []
+    previous = GENESIS
+    for number, path in enumerate(sorted(folder.glob("incident-*.json")), start=1):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+            body, digest = {key: value[key] for key in value if key != "digest"}, value["digest"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{path}: no incident record.") from error
+        if digest_json(body) != digest:
+            raise IntegrityError(f"{path}: changed since it was written. Records are only ever added.")
+        if body.get("previous") != previous or body.get("number") != number:
+            raise IntegrityError(f"{path}: the record before it is missing or was replaced.")
+        found.append(Incident(path, number, body, digest))
+        previous = digest
+    return found
+
+
+def record_incident(
+    folder: Path,
+    findings: Sequence[Finding],
+    evidence: Mapping[str, str],
+    models: Sequence[str],
+    proposal: Mapping[str, Any] | None,
+    day: date,
+) -> Incident:
+    """Add a record of what breached, unless this very evidence has one.
+
+    Args:
+        folder: of the records; made where it is absent.
+        findings: those that alarm.
+        evidence: digests of the data, the reference and the plan.
+        models: digests of the models in use.
+        proposal: what to go back to, where something asks for it.
+        day: on which it was seen.
+
+    Raises:
+        IntegrityError: an earlier record was changed or is gone.
+    """
+    earlier = read_incidents(folder)
+    what = {
+        "evidence": dict(evidence),
+        "models": list(models),
+        "breaches": [_breach(one) for one in findings],
+    }
+    for one in earlier:
+        if all(one.body[key] == value for key, value in what.items()):
+            return one
+    number = len(earlier) + 1
+    body = {
+        "schema": SCHEMA,
+        "number": number,
+        "seen": day.isoformat(),
+        **what,
+        "proposal": proposal,
+        "previous": earlier[-1].digest if earlier else GENESIS,
+    }
+    body = json.loads(json.dumps(body))
+    digest = digest_json(body)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"incident-{number:04d}-{day.isoformat()}.json"
+    with path.open("x", encoding="utf-8") as stream:  # never over another
+        stream.write(
+            json.dumps({**body, "digest": digest}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        )
+    return Incident(path, number, body, digest)
+
+
+def _breach(finding: Finding) -> dict[str, Any]:
+    values = finding.as_json()
+    return {name: values[name] for name in _SHOWN}

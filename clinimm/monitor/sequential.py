@@ -1,0 +1,158 @@
+"""Patient by patient, in order of index time: bets on misses and false alarms, and CUSUM charts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from clinimm.monitor.betting import Bet, bet
+from clinimm.monitor.cusum import Chart, chart, simulated_limit
+from clinimm.monitor.expected import Recalibration
+from clinimm.monitor.finding import BREACH, QUIET, Finding, Scribe
+from clinimm.monitor.plan import MonitoringPlan
+from clinimm.monitor.snapshot import labelled
+from clinimm.report.words import percent
+
+_POINTS = 240
+_FEWEST = 10
+
+
+def check_sequence(
+    name: str, before: pd.DataFrame, now: pd.DataFrame, threshold: float, plan: MonitoringPlan, classes: int
+) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """Findings on one class, and the paths for the board."""
+    old, new = before[before["label"].notna()], labelled(now, plan)
+    if len(old) < plan.minimum or not 0 < old["label"].sum() < len(old):
+        said = f"{name}: patient by patient"
+        return [Scribe("betting", plan.betting).too_few(said, len(new), len(old), plan.minimum)], []
+    bets = _bets(name, old, new, threshold, plan, plan.betting.alpha / (2 * classes))
+    charts = _charts(name, old, new, plan)
+    return [one for one, _ in (*bets, *charts)], [path for _, path in (*bets, *charts) if path]
+
+
+def _bets(
+    name: str, old: pd.DataFrame, new: pd.DataFrame, threshold: float, plan: MonitoringPlan, alpha: float
+) -> list[tuple[Finding, dict[str, Any]]]:
+    rules, scribe = plan.betting, Scribe("betting", plan.betting)
+    jobs = []
+    for word, growth, column, keeps in (
+        (
+            "missed among those with the outcome",
+            rules.missed_growth,
+            "missed",
+            lambda rows: rows["label"] == 1,
+        ),
+        (
+            "false alarms among the flagged",
+            rules.false_alarm_growth,
+            "false_alarm",
+            lambda rows: rows["probability"] >= threshold,
+        ),
+    ):
+        sides = [rows[keeps(rows)] for rows in (old, new)]
+        events = [
+            (rows["probability"] < threshold if column == "missed" else rows["label"] == 0).to_numpy(float)
+            for rows in sides
+        ]
+        jobs.append((word, growth, events, sides[1]["index_time"]))
+    found: list[tuple[Finding, dict[str, Any]]] = []
+    for word, growth, (then, events), times in jobs:
+        about = f"{name}: {word}"
+        bound = float(then.mean()) + growth if len(then) else 1.0
+        if min(len(then), len(events)) < _FEWEST or bound >= 1:
+            found.append((scribe.too_few(about, len(events), len(then), _FEWEST), {}))
+            continue
+        one = bet(events, bound, alpha)
+        finding = _told(scribe, about, one, events, bound, times, len(then))
+        found.append((finding, _path(about, "e-value", one.wealth, one.needed, one.alarm, times)))
+    return found
+
+
+def _told(
+    scribe: Scribe, about: str, one: Bet, events: np.ndarray, bound: float, times: pd.Series, reference_n: int
+) -> Finding:
+    share = float(events.mean())
+    said = f"{about}: {percent(share)} of {len(events)}; the bound is {percent(bound)}. "
+    if one.alarm is None:
+        said += f"The e-value never reached {one.needed:.3g} (highest {one.highest:.3g})."
+    else:
+        said += f"The e-value reached {one.needed:.3g} at number {one.alarm + 1}{_day(times, one.alarm)}."
+    return scribe.write(
+        about,
+        QUIET if one.alarm is None else BREACH,
+        said,
+        (share, np.nan, np.nan),
+        limit=bound,
+        p_value=min(1.0, one.p_value),
+        n=len(events),
+        reference_n=reference_n,
+    )
+
+
+def _charts(
+    name: str, old: pd.DataFrame, new: pd.DataFrame, plan: MonitoringPlan
+) -> list[tuple[Finding, dict[str, Any]]]:
+    rules, scribe = plan.cusum, Scribe("cusum", plan.cusum)
+    if len(new) < _FEWEST:
+        return [(scribe.too_few(f"{name}: outcomes against predicted", len(new), len(old), _FEWEST), {})]
+    calibration = Recalibration.fit(old["label"].to_numpy(float), old["probability"].to_numpy(float))
+    expected = calibration.of(old["probability"].to_numpy(float))
+    risk, outcome = calibration.of(new["probability"].to_numpy(float)), new["label"].to_numpy(float)
+    found: list[tuple[Finding, dict[str, Any]]] = []
+    for word, odds_ratio in (("more", rules.odds_ratio), ("fewer", 1 / rules.odds_ratio)):
+        limit = simulated_limit(expected, odds_ratio, rules.run_length, rules.streams, plan.seed)
+        one = chart(outcome, risk, odds_ratio, limit)
+        about = f"{name}: {word} outcomes than predicted"
+        finding = _charted(scribe, about, one, rules.run_length, new["index_time"], len(new), len(old))
+        found.append((finding, _path(about, "CUSUM", one.path, limit, one.alarm, new["index_time"])))
+    return found
+
+
+def _charted(
+    scribe: Scribe, about: str, one: Chart, run_length: int, times: pd.Series, n: int, reference_n: int
+) -> Finding:
+    highest = float(one.path.max())
+    said = f"{about} (CUSUM): "
+    if one.alarm is None:
+        said += f"highest {highest:.2f}, limit {one.limit:.2f}."
+    else:
+        said += f"over the limit of {one.limit:.2f} at patient {one.alarm + 1}{_day(times, one.alarm)}."
+    said += f" Without a change it alarms once in about {run_length:,} patients."
+    return scribe.write(
+        about,
+        QUIET if one.alarm is None else BREACH,
+        said,
+        (highest, np.nan, np.nan),
+        limit=one.limit,
+        n=n,
+        reference_n=reference_n,
+    )
+
+
+def _day(times: pd.Series, place: int) -> str:
+    at = times.iloc[place]
+    return "" if pd.isna(at) else f" ({at.date().isoformat()})"
+
+
+def _path(
+    about: str, kind: str, values: np.ndarray, limit: float, alarm: int | None, times: pd.Series
+) -> dict[str, Any]:
+    """At most so many points as a figure can show, always with the highest."""
+    step = max(1, -(-len(values) // _POINTS))
+    kept = [float(values[start : start + step].max()) for start in range(0, len(values), step)]
+    return {
+        "about": about,
+        "kind": kind,
+        "values": [round(one, 4) for one in kept],
+        "limit": round(limit, 4),
+        "alarm": None if alarm is None else alarm // step,
+        "n": len(values),
+        "from": _iso(times.min()),
+        "to": _iso(times.max()),
+    }
+
+
+def _iso(time: pd.Timestamp) -> str | None:
+    return None if pd.isna(time) else time.date().isoformat()
