@@ -1,15 +1,18 @@
 """How long an audit of a table takes, beside fairlearn's MetricFrame, and whether both agree.
 
-    python benchmarks/audit.py [--rounds N] [--rows N ...] [--peer-rows N]
+    python benchmarks/audit.py [--rounds N] [--rows N ...] [--peer-rows N] [--aequitas PYTHON]
 
 Four attributes (6, 2, 6 and 4 levels) and a score. *Asked for*: every rate, AUROC with DeLong's
 variance, Brier score, calibration error, intercept and slope with intervals, 1000 multinomial bootstrap
 draws of four rates and a permutation test of 1000 draws, for each attribute. *Intersections*: every group
-up to order four; rates with intervals from one joint count table, and all 17 measures. *Whole command*:
+up to order four: *crossed rates*, counted measures with intervals and 1000 draws of four rates from one
+joint count table, and all 17 measures. *Whole command*:
 `clinimm audit-table` from dictionary-encoded Parquet to the content of its files, in this process.
 
 fairlearn resamples rows: its time for 1000 draws is that of a few draws, scaled. On a small table it is
 run to the end, and the ends of its percentile intervals are compared with those of the multinomial draws.
+aequitas (crosstabs, disparities and parities, without any interval) needs pandas 2: give the PYTHON of an
+environment that has it. *Counts* is our time for as much: the rates of each attribute, with intervals.
 Processor seconds, one thread, best of N rounds; the load of the machine is printed. The limit is one sort
 of the scores and one count of the rows for each attribute.
 """
@@ -18,13 +21,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 from scipy.special import expit
@@ -58,9 +64,9 @@ def draw_rows(n: int, seed: int = 0) -> Rows:
     return Rows(label, expit(logit), attributes)
 
 
-def fresh(rows: Rows) -> Rows:
-    """The same rows with nothing kept from an earlier round."""
-    return Rows(rows.label, rows.probability, rows.attributes)
+def anew(work: Callable[[Rows], object], rows: Rows) -> None:
+    """Do it on the same rows with nothing kept from an earlier round."""
+    work(Rows(rows.label, rows.probability, rows.attributes))
 
 
 def asked_for(rows: Rows) -> None:
@@ -87,12 +93,36 @@ def intersections(rows: Rows) -> int:
 
 
 def crossed_rates(rows: Rows) -> None:
-    """Rates with intervals of every group and intersection, all from one joint count table."""
+    """Rates with intervals and draws of every group and intersection, all from one joint count table."""
     counts = rows.atom_counts(_THRESHOLD)
     for grouping in rows.groupings([1, 2, 3, 4]):
         tables = Tables.of_atoms(rows, grouping, counts, _THRESHOLD)
         for name in (*_RATES, "sensitivity", "specificity", "npv", "net_benefit"):
             counted(tables, name).bounds(0.95)
+        drawn = bootstrap_counts(tables, _DRAWS, 0)
+        for name in _RATES:
+            np.quantile(rates_of(drawn, name), [0.025, 0.975], axis=0)
+
+
+def counts_only(rows: Rows) -> None:
+    """Rates with intervals of each attribute: what a tool that only counts makes, and its intervals."""
+    for name in rows.attributes:
+        tables = Tables.of_atoms(rows, rows.grouping([name]), rows.atom_counts(_THRESHOLD), _THRESHOLD)
+        for rate in (*_RATES, "sensitivity", "specificity", "npv"):
+            counted(tables, rate).bounds(0.95)
+
+
+def aequitas_seconds(rows: Rows, python: str, rounds: int) -> float:
+    """aequitas' processor seconds on the same rows and attributes."""
+    columns = {name: np.array(column.levels)[column.code] for name, column in rows.attributes.items()}
+    columns |= {"score": (rows.probability >= _THRESHOLD).astype(int), "label_value": rows.label}
+    script = Path(__file__).with_name("audit_aequitas.py")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "table.csv"
+        pd.DataFrame(columns).to_csv(path, index=False)
+        command = [python, str(script), str(path), str(rounds)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(answer.stdout.split()[-1])
 
 
 def write_table(rows: Rows, path: Path) -> None:
@@ -161,8 +191,8 @@ def peer_seconds(rows: Rows, draws: int = 3) -> float:
     """fairlearn's processor seconds for 1000 draws of all attributes, from so few."""
     total = 0.0
     for name in rows.attributes:
-        plain = best(lambda name=name: fairlearn_frame(rows, name, None), 1)
-        booted = best(lambda name=name: fairlearn_frame(rows, name, draws), 1)
+        plain = best(partial(fairlearn_frame, rows, name, None), 1)
+        booted = best(partial(fairlearn_frame, rows, name, draws), 1)
         total += plain + max(booted - plain, 0.0) / draws * _DRAWS
     return total
 
@@ -201,20 +231,22 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--peer-rows", type=int, default=1000)
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--aequitas", metavar="PYTHON", help="an environment with aequitas and pandas 2")
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f}; processor seconds, one thread, best of {arguments.rounds}\n")
     print("| rows | asked for | limit | share | crossed rates | all measures | whole command | fairlearn |")
     print("|---|---|---|---|---|---|---|---|")
+    counts: list[str] = []
     for n in arguments.rows:
         rows = draw_rows(n)
-        bare = best(lambda rows=rows: limit(rows), arguments.rounds)
-        asked = best(lambda rows=rows: asked_for(fresh(rows)), arguments.rounds)
-        rates = best(lambda rows=rows: crossed_rates(fresh(rows)), arguments.rounds)
-        crossed = best(lambda rows=rows: intersections(fresh(rows)), arguments.rounds)
+        bare = best(partial(limit, rows), arguments.rounds)
+        asked = best(partial(anew, asked_for, rows), arguments.rounds)
+        rates = best(partial(anew, crossed_rates, rows), arguments.rounds)
+        crossed = best(partial(anew, intersections, rows), arguments.rounds)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "table.parquet"
             write_table(rows, path)
-            whole = best(lambda path=path: whole_command(path), arguments.rounds)
+            whole = best(partial(whole_command, path), arguments.rounds)
         peer = "not run"
         if not arguments.no_peer and n <= 200_000:
             seconds = peer_seconds(rows)
@@ -228,6 +260,13 @@ def main() -> None:
             f"{crossed:.2f}",
         )
         print(f"| {' | '.join(cells)} | {whole:.2f} | {peer} |", flush=True)
+        if arguments.aequitas:
+            own = best(partial(anew, counts_only, rows), arguments.rounds)
+            peers = aequitas_seconds(rows, arguments.aequitas, arguments.rounds)
+            told = f"{n:,} rows, counts: aequitas {peers:.2f} s without intervals, ours {own:.4f} s with them"
+            counts.append(f"{told}, {peers / own:,.0f} times.")
+    for line in counts:
+        print(f"\n{line}")
     groups = intersections(draw_rows(100_000))
     print(f"\nGroups and intersections: {groups}.")
     if not arguments.no_peer:

@@ -105,24 +105,25 @@ def main() -> int:
         start = time.process_time()
         audit = audit_table(path, policy())
         middle = time.process_time()
-        signals = table_signals(path, audit.study.rows, policy().table)
+        ((name, study),) = audit.studies.items()
+        signals = table_signals(path, study.rows, policy().table)
         end = time.process_time()
     tested = audit.content["tested"]
     whom = f"{tested['rows']:,} encounters of {tested['subjects']:,} patients"
-    print(f"{whom}, {tested['positives']:,} positive; ", end="")
+    print(f"{whom}, {int(table['label'].sum()):,} positive; ", end="")
     print(f"AUROC {roc_auc_score(table['label'], table['probability']):.3f} (scikit-learn)")
     print(f"audit {middle - start:.1f} s, detectors {end - middle:.1f} s of processor")
     print(f"\n{audit.content['sentence']} Exit status {audit.exit_status}.\n")
     for finding in audit.content["findings"]:
         print(f"{finding['verdict']:<13} {finding['sentence']}")
-    for name, (raised, sentences) in signals.by_detector.items():
-        print(f"\n{name}: {'signal' if raised else 'no signal'}")
+    for detector, (raised, sentences) in signals.by_detector.items():
+        print(f"\n{detector}: {'signal' if raised else 'no signal'}")
         for sentence in sentences:
             print(f"  {sentence}")
     if asked.out:
         asked.out.mkdir(parents=True, exist_ok=True)
-        for name, content in signal_files(signals, "encounters.parquet").items():
-            (asked.out / name).write_bytes(content)
+        for file, content in signal_files({name: signals}, "encounters.parquet").items():
+            (asked.out / file).write_bytes(content)
     return 0
 
 

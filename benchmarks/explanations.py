@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from captum.attr import IntegratedGradients, ShapleyValues
 from clinimm.audit.explanation_policy import ExplanationPolicy
 from clinimm.config import load_pipeline
 from clinimm.corpus import Corpus
-from clinimm.explain.attribute import attribute, explain_problem
+from clinimm.explain.attribute import Explanation, attribute, explain_problem
 from clinimm.explain.baselines import reference
 from clinimm.explain.checks import attribute_fully, check_maps
 from clinimm.explain.contribution import contributions
@@ -137,16 +138,16 @@ def agreement_rows(case: Case, rounds: int) -> Iterator[tuple[float, str]]:
         expected = captum_shapley(case, problem)
         shapley.differ(found.values[0], np.array([expected[name] for name in found.names]))
         shapley.run(
-            lambda b=batch: contributions(case.model, b, case.target),
-            lambda p=problem: captum_shapley(case, p),
+            partial(contributions, case.model, batch, case.target),
+            partial(captum_shapley, case, problem),
             rounds,
         )
         ours = attribute(case.model, batch, case.target, steps=_STEPS)
         for one, two in zip(ours.scores.values(), captum_gradients(problem), strict=True):
             gradients.differ(one, two)
         gradients.run(
-            lambda b=batch: attribute(case.model, b, case.target, steps=_STEPS),
-            lambda p=problem: captum_gradients(p),
+            partial(attribute, case.model, batch, case.target, steps=_STEPS),
+            partial(captum_gradients, problem),
             rounds,
         )
     yield shapley.worst, shapley.row("exact modality Shapley")
@@ -203,7 +204,7 @@ def faithfulness_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
             better = f"{(beaten >= _BEATEN).mean():.0%} of {len(beaten)}" if len(beaten) else "–"
             speed = f"{seconds:.2f}" if modality == ALL else ""
             name = f"{method}{' (context)' if METHODS[method].role == 'context' else ''}"
-            yield " | ".join(["", name, modality, *cells[:2], better, *cells[2:], speed, ""]).strip()
+            yield " | ".join(["", name, str(modality), *cells[:2], better, *cells[2:], speed, ""]).strip()
 
 
 def randomisation_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
@@ -212,7 +213,8 @@ def randomisation_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
     batch, setting = case.explainer.batch(case.model, subjects)
     for method in methods:
 
-        def explain(model: torch.nn.Module, method: str = method) -> object:
+        def explain(model: torch.nn.Module, method: str = method) -> Explanation:
+            assert isinstance(model, FusionModel)
             return attribute(model, batch, case.target, method, 8, setting)
 
         found = pd.DataFrame([vars(one) for one in cascade(case.model, explain, setting.layout, _SHUFFLES)])
@@ -223,7 +225,7 @@ def randomisation_rows(case: Case, methods: Sequence[str]) -> Iterator[str]:
             mean, error = shuffles.mean(), shuffles.std(ddof=1) / len(shuffles) ** 0.5
             cells = [
                 "–" if np.isnan(mean[column]) else f"{mean[column]:+.2f} ± {1.96 * error[column]:.2f}"
-                for column in shuffles
+                for column in map(str, shuffles)
             ]
             yield f"| {method} | {modality} | {len(subjects)} × {len(shuffles)} | {' | '.join(cells)} |"
 

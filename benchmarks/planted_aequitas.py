@@ -38,7 +38,7 @@ def main(replicates: int, out: Path) -> None:
             alarms = {
                 "aequitas 80 %": unfair(table, list(LEVELS)),
                 "aequitas 80 %, pairs": unfair(
-                    table, [*LEVELS, *(c for c in table if "_" in c and c != "label_value")]
+                    table, [*LEVELS, *(c for c in map(str, table) if "_" in c and c != "label_value")]
                 ),
             }
             row = {"key": f"{model.kind}/{model.name}/{model.n}/{replicate}", "alarms": alarms}

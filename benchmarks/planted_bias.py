@@ -87,7 +87,7 @@ def rules_fail(rows: Rows, groups: list[str]) -> bool:
     policy = Policy.model_validate(
         {"schema": "clinimm.policy/1", "table": {"threshold": THRESHOLD, "draws": 1000}, "rules": rules}
     )
-    findings = judge(Study(rows, THRESHOLD), policy).findings
+    findings = judge({"": Study(rows, THRESHOLD)}, policy).findings
     return any(finding.verdict == FAIL for finding in findings)
 
 

@@ -20,7 +20,7 @@ from clinimm.core.record import digest_file
 from clinimm.explain.randomise import randomise
 from clinimm.explain.subject import Explainer
 from clinimm.modalities.radiology.encoder import load_frames, read_options
-from clinimm.model import FusionModel
+from clinimm.model import FusionModel, FusionNetwork
 from clinimm.nn.dense import DenseEncoder, fit_dense
 from clinimm.nn.image import ImageEncoder, load_image_encoder
 from clinimm.nn.tokens import Batch
@@ -100,6 +100,9 @@ def _fit_normalisation(network: nn.Module, pixels: np.ndarray) -> None:
 def _fit_scale(model: FusionModel, tokens: np.ndarray) -> None:
     fitted = DenseEncoder(fit_dense(tokens.reshape(-1, tokens.shape[-1]), components=0)).standardise
     for member in model.members:
-        standardise = member.encoders[FILMS].standardise
+        assert isinstance(member, FusionNetwork)
+        encoder = member.encoders[FILMS]
+        assert isinstance(encoder, DenseEncoder)
+        standardise = encoder.standardise
         standardise.mean.copy_(fitted.mean)
         standardise.factor.copy_(fitted.factor)

@@ -132,6 +132,12 @@ class TrainConfig(Frozen):
     mitigation_attribute: str = Field(
         "", description="Cohort column whose groups `mitigation` is about, such as `sex`."
     )
+    mitigation_step: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        description="Of `group_dro`: 0 is the mean over groups, large the worst group alone.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="`auto` takes bfloat16 where the processor computes in it."
     )
@@ -268,13 +274,75 @@ class ExplainConfig(Frozen):
     )
 
 
+class Accepted(Frozen):
+    """A group that may become worse by a mitigation, and why."""
+
+    attribute: str = Field(description="Audit attribute; `overall` for everybody.")
+    level: str = Field(description="Its level; `everybody` for all.")
+    measure: Literal["fnr", "fpr", "net_benefit", "brier"] = Field(description="In what.")
+    reason: str = Field(min_length=10, description="Why that may be, for whoever reads the audit.")
+
+
+class MitigationConfig(Frozen):
+    """What might be done about a gap: tried on held-out people, and judged by what everybody gets."""
+
+    attribute: str = Field(description="Audit attribute whose groups it is about, such as `sex`.")
+    recalibrate: bool = Field(False, description="Try a calibration of each group's risk.")
+    most_missed: float | None = Field(
+        None, gt=0, lt=1, description="Try thresholds at which no group's false negative rate is above this."
+    )
+    largest_gap: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Try thresholds at which groups' false negative rates differ by no more.",
+    )
+    by_group: bool = Field(
+        False,
+        description="Whether groups may have thresholds of their own; that needs a reason in clinic and law.",
+    )
+    before: Path | None = Field(
+        None,
+        description="Run of the same cohort that was trained without `train.mitigation`: compare with it.",
+    )
+    tolerated: float = Field(
+        0.02, ge=0, lt=1, description="By how much a group may be worse before it is undecided."
+    )
+    accepted: tuple[Accepted, ...] = Field(
+        (), description="Groups that may become worse, each with a reason."
+    )
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> MitigationConfig:
+        limits = self.most_missed is not None or self.largest_gap is not None
+        if not (self.recalibrate or limits or self.before is not None):
+            raise ValueError("name what is tried: recalibrate, most_missed, largest_gap or before")
+        if self.by_group and not limits:
+            raise ValueError("by_group needs most_missed or largest_gap")
+        return self
+
+
 class AuditConfig(Frozen):
-    """Where the audit's rules are."""
+    """Where the audit's rules are, and what it looks at beside them."""
 
     policy: Path | None = Field(
         None, description="Policy file; null is `governance/policy.yaml`, else the packaged one."
     )
     waivers: Path | None = Field(None, description="File of waivers: what may stand, until when, and why.")
+    detectors: bool = Field(
+        True, description="Look for slices, shortcuts and moving gaps that no rule names; they never decide."
+    )
+    metadata: tuple[str, ...] = Field(
+        (), description="Audit attributes that should not tell the outcome, such as how it was confirmed."
+    )
+    outcome: str | None = Field(
+        None,
+        description="Audit attribute that is an outcome which did not make the label (a number): does the "
+        "same risk mean the same for everybody?",
+    )
+    mitigation: MitigationConfig | None = Field(
+        None, description="Mitigations to try or to compare; one that makes a group worse fails the audit."
+    )
 
 
 class RegisterConfig(Frozen):

@@ -48,7 +48,7 @@ def control_predictions(
     """Held-out predictions of every control, in the columns of ``controls.parquet``."""
     names = [name for name in corpus.modalities if workspace.config.modality(name).enabled]
     once = {name: summary(corpus, name, workspace.config) for name in names if _once(name, workspace.config)}
-    metadata = _metadata(workspace)
+    metadata = image_metadata(workspace)
     parts = []
     for fit in progress.track(cohort.fits, "controls"):
         training = [s for s in (*fit.training, *fit.tuning)]
@@ -118,7 +118,7 @@ def _latest(tokens: pd.DataFrame) -> pd.DataFrame:
     return wide.join(seen, how="outer").sort_index()
 
 
-def _metadata(workspace: Workspace) -> pd.DataFrame:
+def image_metadata(workspace: Workspace) -> pd.DataFrame:
     """One row a subject: its site, and how its most recent visible image or slide was made.
 
     How many images there are is no metadata: that is what ``missingness_only`` looks at. A site that

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from scipy.special import expit, softmax
 
-from clinimm.controls import control_predictions
+from clinimm.controls import control_predictions, image_metadata
 from clinimm.core.prediction import PREDICTION_COLUMNS, modality_key
 from clinimm.corpus import Corpus
 from clinimm.fit import require_same_plan
@@ -33,6 +33,8 @@ _BATCH = 64
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     """Write ``predictions``, ``tuning``, ``subsets``, ``nothing`` and ``controls`` as Parquet.
 
+    And, for the audit's detectors, ``metadata`` (how images were made) and ``embeddings``.
+
     Raises:
         MissingStageError: the models were fitted to another split or under other settings.
     """
@@ -42,6 +44,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     folder = workspace.stage("predict")
     models = workspace.root / "train"
     held_out, tuning, subsets, nothing, controls = [], [], [], [], []
+    embeddings = []
     for fit in progress.track(cohort.fits, "folds"):
         model = FusionModel.from_pretrained(models / "fits" / fit.name)
         held_out.append(_fit_rows(model, model.modalities, fit, corpus, cohort))
@@ -50,8 +53,11 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
             rows = _fit_rows(model, subset, fit, corpus, cohort)
             subsets.append(rows.assign(subset=modality_key(subset)))
         nothing.append(_blind_rows(model, fit, corpus, cohort))
+        if fit.repeat == cohort.fits[0].repeat:
+            embeddings.append(_embedding_rows(model, fit, corpus))
         controls += _single_rows(models / "singles" / fit.name, fit, corpus, cohort)
     controls.append(control_predictions(workspace, corpus, cohort, progress))
+    _write_for_detectors(folder, workspace, pd.concat(embeddings, ignore_index=True))
     tables = {
         "predictions": pd.concat(held_out),
         "tuning": pd.concat(tuning),
@@ -89,6 +95,28 @@ def predict_subjects(
             logits = model(only(batch, modalities))
             parts.append(model.probabilities(logits.float()).numpy())
     return np.concatenate(parts) if parts else np.zeros((0, len(model.classes)))
+
+
+def _embedding_rows(model: FusionModel, fit: Fit, corpus: Corpus) -> pd.DataFrame:
+    """Where each held-out subject lies in the fused representation of the fit that held it out."""
+    subjects, parts = list(fit.held_out), []
+    with torch.inference_mode():
+        for start in range(0, len(subjects), _BATCH):
+            batch = corpus.batch(subjects[start : start + _BATCH], model.statistics)
+            parts.append(model.fused(model.embed(batch)).float().numpy())
+    values = np.concatenate(parts)
+    rows = pd.DataFrame(values, columns=[f"e{place}" for place in range(values.shape[1])])
+    rows.insert(0, "subject_id", subjects)
+    rows.insert(1, "fold", np.int32(fit.fold))
+    return rows
+
+
+def _write_for_detectors(folder: Path, workspace: Workspace, embeddings: pd.DataFrame) -> None:
+    embeddings.sort_values("subject_id", ignore_index=True).to_parquet(
+        folder / "embeddings.parquet", index=False
+    )
+    metadata = image_metadata(workspace).rename_axis("subject_id").reset_index()
+    metadata.to_parquet(folder / "metadata.parquet", index=False)
 
 
 def only(batch: Batch, modalities: Sequence[str]) -> Batch:

@@ -154,12 +154,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "register",
         "clinimm.register.stage:run",
-        "Track the run in MLflow, sign its manifest and register the model.",
+        "Sign the run's manifest and track it in MLflow, so that it can be approved.",
         sections=("register", "staining"),
         reads=("train/model/", "predict/predictions.parquet", "evaluate/", "explain/", "audit/"),
         staining=Staining(
             "clinimm.register.staining:run",
-            "Track the run in MLflow, sign its manifest and register the stainer.",
+            "Sign the manifest and track the stainer's files in MLflow, so that it can be approved.",
         ),
     ),
     Stage(

@@ -89,7 +89,7 @@ def train_member(
     """
     torch.manual_seed(seed)
     labels = {name: tuple(np.nan_to_num(data.targets[name], nan=-1.0).tolist()) for name in training}
-    data = replace(data, combine=combiner(config.mitigation, data.groups, labels))
+    data = replace(data, combine=combiner(config.mitigation, data.groups, labels, config.mitigation_step))
     network = FusionNetwork(data.spec)
     network.initialise(data.batch(_some(training, seed)))
     weights = (

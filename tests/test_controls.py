@@ -96,7 +96,7 @@ def test_it_sees_site_and_making_of_the_newest_image_and_not_how_many_there_are(
         film("s01", -1, view="LL"),
         film("s39", 0, view="AP"),
     ]
-    table = controls._metadata(workspace_in(tmp_path, ["North", None] * 20, films))
+    table = controls.image_metadata(workspace_in(tmp_path, ["North", None] * 20, films))
     assert sorted(table.columns) == ["radiology:device", "radiology:view", "site_id"]
     assert table.loc["s00"].tolist() == ["North", "PA", "A"]
     assert table.loc["s39"].isna().tolist() == [True, False, True]

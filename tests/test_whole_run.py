@@ -15,6 +15,7 @@ import pytest
 
 from clinimm.cli import app as application
 from clinimm.core.record import RunRecord
+from clinimm.register.registration import Registration
 from clinimm.stages import STAGE_NAMES
 from tests.nobody import assert_nobody_is_named
 from tests.small_export import write_export, write_project
@@ -206,7 +207,14 @@ def test_audit_verb_exits_with_the_verdict(run_folder: Path, capsys: pytest.Capt
     assert found["sentence"] in capsys.readouterr().out
 
 
-def test_registered_model_says_of_an_export_what_the_run_says(
+def _tracked(run_folder: Path) -> str:
+    """The model as MLflow names it before anybody approved a version of it."""
+    found = Registration.read(run_folder / "register")
+    assert found is not None and found.source == f"models:/{found.model_id}"
+    return found.source
+
+
+def test_tracked_model_says_of_an_export_what_the_run_says(
     run_folder: Path, other_hospital: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import mlflow
@@ -214,7 +222,7 @@ def test_registered_model_says_of_an_export_what_the_run_says(
     _, place = _validate(run_folder, other_hospital, capsys)
     mlflow.set_tracking_uri(f"sqlite:///{run_folder.parent / 'mlflow.db'}")
     try:
-        model = mlflow.pyfunc.load_model("models:/small/1")
+        model = mlflow.pyfunc.load_model(_tracked(run_folder))
     finally:
         mlflow.set_tracking_uri(None)
     answer = model.predict(pd.DataFrame({"export": [str(other_hospital)]})).set_index("subject_id")
@@ -225,12 +233,12 @@ def test_registered_model_says_of_an_export_what_the_run_says(
     assert (answer.loc[table.index, "probability"] - table["probability"]).abs().max() < 1e-6
 
 
-def test_registered_model_knows_whom_it_was_fitted_to(project: Path, run_folder: Path) -> None:
+def test_tracked_model_knows_whom_it_was_fitted_to(project: Path, run_folder: Path) -> None:
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{run_folder.parent / 'mlflow.db'}")
     try:
-        model = mlflow.pyfunc.load_model("models:/small/1")
+        model = mlflow.pyfunc.load_model(_tracked(run_folder))
     finally:
         mlflow.set_tracking_uri(None)
     answer = model.predict(pd.DataFrame({"export": [str(project.parent / "export")]}))

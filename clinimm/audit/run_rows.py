@@ -43,6 +43,12 @@ def rows_of(
     return Rows(label, chosen, coded, subject, seed, flagged, repeat)
 
 
+def subjects_of(panel: Panel) -> NDArray[np.object_]:
+    """The subject of each row of ``rows_of``."""
+    subject, _ = np.nonzero(~np.isnan(panel.probability[:, :, 0]))
+    return np.asarray(panel.subject_ids, dtype=object)[subject]
+
+
 def attributes_of(
     cohort: pd.DataFrame, predictions: pd.DataFrame, subjects: Sequence[str], policy: Policy
 ) -> dict[str, NDArray[np.object_]]:

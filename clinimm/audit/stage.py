@@ -13,8 +13,16 @@ import pandas as pd
 
 from clinimm.audit.modalities import by_modality
 from clinimm.audit.policy import Policy, find_policy, load_policy
+from clinimm.audit.run_mitigation import (
+    MITIGATION_PAGE,
+    mitigation_page,
+    try_mitigations,
+    with_mitigations,
+)
+from clinimm.audit.run_signals import Kept, signals_of_run
 from clinimm.audit.run_studies import Judged, coalitions_of, held_out, studies_of
 from clinimm.audit.table.assemble import Audit, Part, assemble
+from clinimm.audit.table.signals import signal_files, with_signals
 from clinimm.audit.table.write import evidence, write_evidence
 from clinimm.audit.waiver import Waiver, load_waivers
 from clinimm.core.record import digest_file
@@ -23,23 +31,23 @@ from clinimm.evaluate.stage import read_task
 from clinimm.progress import Progress
 from clinimm.workspace import Workspace
 
+_MOST_SAID = 3
+
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     """Audit the run's held-out predictions against its policy.
 
-    Reads ``predict/predictions.parquet``, ``subsets.parquet`` and ``nothing.parquet``,
-    ``cohort/cohort.parquet``, ``cohort/task.json`` and ``evaluate/metrics.json`` (for the operating
-    point). A broken rule is a result, not an error: whoever gates on it reads ``exit_status`` in
-    ``audit.json``.
+    Reads the tables of ``predict``, ``cohort/cohort.parquet``, ``cohort/task.json`` and
+    ``evaluate/metrics.json`` (for the operating point). A broken rule is a result, not an error: whoever
+    gates on it reads ``exit_status`` in ``audit.json``.
 
     Raises:
         ConfigError: the policy is wrong (exit status 3).
         DataError: the predictions do not fit the cohort (exit status 3).
         MissingStageError: an earlier stage did not run.
     """
-    policy = policy_of(workspace)
-    audit = audit_run(workspace, policy)
-    write_evidence(workspace.stage("audit"), evidence(audit, policy))
+    audit, files = evidence_of_run(workspace, policy_of(workspace))
+    write_evidence(workspace.stage("audit"), files)
     for line in audit_lines(audit.content):
         progress.say(line)
     return {key: audit.content[key] for key in ("verdict", "exit_status", "sentence")}
@@ -54,11 +62,30 @@ def policy_of(workspace: Workspace) -> Policy:
     return load_policy(find_policy(workspace.config.audit.policy))
 
 
-def audit_run(workspace: Workspace, policy: Policy) -> Audit:
-    """Audit a run without writing anything."""
+def evidence_of_run(workspace: Workspace, policy: Policy) -> tuple[Audit, dict[str, bytes]]:
+    """Audit a run, let the detectors look at it and try its mitigations, without writing anything.
+
+    Returns:
+        the audit, and path relative to ``audit/`` -> content.
+    """
+    audit, settings = audit_run(workspace, policy), workspace.config.audit
     path = workspace.need("predict", "predictions.parquet")
-    points = _points(workspace)
-    judged = _judged(workspace.root, policy, points)
+    judged, predictions = _judged(workspace.root, policy, _points(workspace)), held_out(path)
+    files: dict[str, bytes] = {}
+    if settings.detectors:
+        signals = signals_of_run(audit.studies, predictions, judged, Kept.read(path.parent), settings)
+        audit, files = with_signals(audit, signals), signal_files(signals, f"predict/{path.name}")
+    if settings.mitigation is not None:
+        trials = try_mitigations(audit.studies, predictions, judged, settings.mitigation)
+        audit = with_mitigations(audit, trials)
+        files[MITIGATION_PAGE] = mitigation_page(audit.content).encode()
+    return audit, evidence(audit, policy) | files
+
+
+def audit_run(workspace: Workspace, policy: Policy) -> Audit:
+    """Audit a run by the rules alone, without writing anything."""
+    path = workspace.need("predict", "predictions.parquet")
+    judged = _judged(workspace.root, policy, _points(workspace))
     predictions = held_out(path)
     tested = {"kind": "run", "file": "predict/predictions.parquet", "sha256": digest_file(path)}
     audit = audit_predictions(predictions, judged, tested, *_waivers(workspace))
@@ -117,11 +144,19 @@ def audit_predictions(
 
 
 def audit_lines(content: Mapping[str, Any]) -> list[str]:
-    """The audit for a terminal: one line a finding, the sentence last."""
+    """The audit for a terminal: one line a finding, the first that each detector found, the sentence last."""
     lines = []
     for row in content["findings"]:
         word = "waived" if row["waived"] else row["verdict"] + ("" if row["gates"] else " (not deciding)")
         lines.append(f"{word:<13} {row['rule']:<14} {row['sentence']}")
+    for row in (content["signals"] or {"found": ()})["found"]:
+        if row["raised"]:
+            lines += [
+                f"{'signal':<13} {row['detector']:<14} {text}" for text in row["sentences"][:_MOST_SAID]
+            ]
+    for trial in content["mitigation"] or ():
+        word = "worse" if trial["fails"] else "mitigation"
+        lines += [f"{word:<13} {trial['title']}: {text}" for text in trial["sentences"][: 1 + _MOST_SAID]]
     return [*lines, str(content["sentence"])]
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from clinimm.config import Frozen
+from clinimm.core.names import same_name
 from clinimm.yaml_lines import read_yaml, validate
 
 #: No waiver outlives a quarter: a defect that is known must be mended or decided on again.
@@ -29,7 +30,7 @@ class Waiver(Frozen):
 
     @model_validator(mode="after")
     def _two_owners_and_an_end(self) -> Waiver:
-        if len({owner.strip().lower() for owner in self.owners}) < 2:
+        if len({same_name(owner) for owner in self.owners}) < 2:
             raise ValueError("a waiver needs two different owners")
         if self.until < self.signed:
             raise ValueError("`until` lies before `signed`")

@@ -18,6 +18,7 @@ import typer
 
 from clinimm.cli import (
     audit_table,
+    gate,
     governance,
     monitor,
     register_stains,
@@ -66,6 +67,7 @@ _VERBS = (
     staining,
     slides,
     register_stains,
+    gate,
     serve,
 )
 for module in _VERBS:

@@ -41,14 +41,13 @@ def audit_target(
 
 
 def _again(workspace: Workspace) -> tuple[Mapping[str, Any], Path]:
-    from clinimm.audit.stage import audit_run, policy_of
-    from clinimm.audit.table.write import check_evidence, evidence
+    from clinimm.audit.stage import evidence_of_run, policy_of
+    from clinimm.audit.table.write import check_evidence
 
     workspace.config.require_diagnosis("`clinimm audit --check`")
     page = workspace.need("audit", "audit.html")
-    policy = policy_of(workspace)
-    audit = audit_run(workspace, policy)
-    check_evidence(page.parent, evidence(audit, policy))
+    audit, files = evidence_of_run(workspace, policy_of(workspace))
+    check_evidence(page.parent, files)
     return audit.content, page
 
 

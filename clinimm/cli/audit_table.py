@@ -102,7 +102,7 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
     --time, --metadata and --embedding find is written to signals.html and changes no exit status.
     """
     from clinimm.audit.table.run import audit_table as make
-    from clinimm.audit.table.signals import signal_files, table_signals
+    from clinimm.audit.table.signals import signal_files, table_signals, with_signals
     from clinimm.audit.table.write import check_evidence, evidence, write_evidence
     from clinimm.audit.waiver import load_waivers
 
@@ -130,12 +130,13 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         agreed = () if waivers is None else load_waivers(waivers)
         day = (on.date() if on else date.today()) if agreed else None
         audit = make(file, chosen, agreed, day)
-        files = evidence(audit, chosen)
-        signals = None
+        signals, more = None, {}
         if chosen.table.detect.asked:
-            (study,) = audit.studies.values()
+            ((name, study),) = audit.studies.items()
             signals = table_signals(file, study.rows, chosen.table)
-            files |= signal_files(signals, file.name)
+            more = signal_files({name: signals}, file.name)
+            audit = with_signals(audit, {name: signals})
+        files = evidence(audit, chosen) | more
         if check:
             check_evidence(out, files)
         else:

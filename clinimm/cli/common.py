@@ -11,6 +11,7 @@ from clinimm.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from clinimm.config import PipelineConfig
+    from clinimm.core.chain import Head
     from clinimm.workspace import Workspace
 
 Target = Annotated[
@@ -65,7 +66,7 @@ def find_run(run: Path, overrides: list[str] | None = None) -> Path:
         ConfigError: there is none; names the runs that there are.
     """
     if run.is_dir():
-        return run
+        return run if run.name not in ("", "..") else run.resolve()  # a run's name is its folder's
     runs_dir = runs_folder(overrides)
     if (runs_dir / run).is_dir():
         return runs_dir / run
@@ -82,6 +83,22 @@ def runs_folder(overrides: list[str] | None) -> Path:
         if override.startswith("runs_dir="):
             return Path(override.removeprefix("runs_dir="))
     return Path("runs")
+
+
+def parse_head(text: str | None) -> Head | None:
+    """The end of a log that somebody wrote down: ``NUMBER:SHA256``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from clinimm.core.chain import Head
+
+    if text is None:
+        return None
+    number, _, digest = text.partition(":")
+    if not number.isdigit() or not digest:
+        raise ConfigError(f"--head {text}: expected NUMBER:SHA256, as this verb prints it.")
+    return Head(int(number), digest)
 
 
 def find_subject(workspace: Workspace, subject: str) -> str:

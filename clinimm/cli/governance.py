@@ -166,8 +166,8 @@ def _audit_file(audit: Path) -> Path:
     """``audit.json`` itself, or that of a run: the published view where there is one."""
     if audit.is_file():
         return audit
-    folder = find_run(audit) / "audit"
-    for path in (folder / "published" / "audit.json", folder / "audit.json"):
-        if path.is_file():
-            return path
+    from clinimm.governance.cards.from_run import audit_file_of
+
+    if (path := audit_file_of(find_run(audit))) is not None:
+        return path
     raise ConfigError(f"{audit}: this run has no audit; run `clinimm audit {audit}` first.")

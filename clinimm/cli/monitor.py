@@ -59,8 +59,14 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
         Path | None,
         typer.Option("--incidents", metavar="DIR", help="Folder of incident records; governance/incidents."),
     ] = None,
+    trust: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--trust", metavar="FILE", help="Public key of somebody else who records here; repeatable."
+        ),
+    ] = None,
     on: Annotated[
-        datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="Day of an incident; today.")
+        datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="Day of the look; today.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -70,6 +76,9 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
     tell, and 3 where the input is wrong. A breach leaves an incident record and, where the plan says so, a
     proposal what to go back to; nothing is changed.
     """
+    from clinimm.core.keys import as_text, load_public
+    from clinimm.monitor.incident import read_incidents
+    from clinimm.monitor.incident_log import keep_end, read_kept
     from clinimm.monitor.objections import read_feedback
     from clinimm.monitor.plan import IN_REPOSITORY, find_plan, load_plan
     from clinimm.monitor.run import content_of, look, summary_lines
@@ -86,14 +95,17 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
         place = _out(out, run)
         before, now = _snapshots(reference, run, data, since, attribute or [], quiet)
         said = None if feedback is None else read_feedback(feedback)
-        looked = look(before, now, limits, said, _deployed(run))
         kept = incidents or (
             IN_REPOSITORY.parent / INCIDENTS if plan_file == IN_REPOSITORY else place / INCIDENTS
         )
         day = on.date() if on else date.today()
+        trusted = [as_text(load_public(one.read_bytes(), str(one))) for one in trust or []]
+        read_incidents(kept, trusted, read_kept(place, kept))
+        looked = look(before, now, limits, said, _deployed(run), day)
         runs_dir = None if run is None else run.resolve().parent
-        content = content_of(looked, before, now, limits, plan_file, kept, runs_dir, day)
+        content = content_of(looked, before, now, limits, plan_file, kept, runs_dir, day, trusted)
         write_board(place, content)
+        keep_end(place, kept)
     except CliniMMError as error:
         typer.echo(f"clinimm: {error}", err=True)
         raise typer.Exit(EXIT_BAD_INPUT) from error

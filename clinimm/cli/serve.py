@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clinimm.cli.common import find_run
-from clinimm.core.errors import ConfigError
+from clinimm.cli.common import find_run, parse_head
 
 EXIT_NOT_WHOLE = 1
 
@@ -98,15 +97,8 @@ def access_log_verify(
 ) -> None:
     """Check that the access log is whole; exits 1 where it is not."""
     from clinimm.serve.access_check import verify_log
-    from clinimm.serve.chain import Head
 
-    kept = None
-    if head is not None:
-        number, _, digest = head.partition(":")
-        if not number.isdigit() or not digest:
-            raise ConfigError(f"--head {head}: expected NUMBER:SHA256, as this verb prints it.")
-        kept = Head(int(number), digest)
-    state = verify_log(_records(_runs(runs), records), key, kept)
+    state = verify_log(_records(_runs(runs), records), key, parse_head(head))
     for problem in state.problems:
         typer.echo(problem)
     whole = "whole" if state.whole else "NOT whole"

@@ -129,9 +129,7 @@ def explain(
 def audit(
     file: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[FILE]", help="Pipeline file or run; default is the last registered candidate."
-        ),
+        typer.Argument(metavar="[FILE]", help="Pipeline file or run; default is the last candidate."),
     ] = None,
     data: Annotated[
         Path | None,

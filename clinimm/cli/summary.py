@@ -49,7 +49,7 @@ def report_lines(workspace: Workspace) -> list[str]:
             lines.append(f"{stage}: {len(refused)} refused, see {path}")
     registration = _read(workspace.root / "register" / "registration.json")
     if registration is not None:
-        lines.insert(0, f"registered: {registration['sentence']}")
+        lines.insert(0, f"gate: {registration['sentence']}")
     return lines
 
 

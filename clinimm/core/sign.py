@@ -1,4 +1,4 @@
-"""Ed25519 signatures (RFC 8032): who vouches for a model or an image, and that nothing changed since."""
+"""Signatures with a key pair: who vouches for a model or an image, and that nothing changed since."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clinimm.core.errors import ConfigError, IntegrityError
+from clinimm.core.errors import IntegrityError
+from clinimm.core.keys import (
+    ED25519,
+    algorithm_of,
+    as_text,
+    from_text,
+    is_signed,
+    load_private,
+    load_public,
+    make_pair,
+    sign_bytes,
+)
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from clinimm.core.keys import PublicKey
 
-ALGORITHM = "Ed25519"
 _PRIVATE_NAME = "signing.key"
 _PUBLIC_NAME = "signing.pub"
 
@@ -26,16 +36,16 @@ class Signature:
     """A signature with the public key that checks it.
 
     Attributes:
-        key_id: first 16 hex digits of the SHA-256 of the raw public key, for people.
-        public_key: the raw public key, base 64.
+        key_id: first 16 hex digits of the SHA-256 of the public key, for people.
+        public_key: the public key, base 64: raw for Ed25519, DER for ECDSA.
         value: the signature, base 64.
-        algorithm: always ``Ed25519``.
+        algorithm: ``Ed25519`` or ``ECDSA``.
     """
 
     key_id: str
     public_key: str
     value: str
-    algorithm: str = ALGORITHM
+    algorithm: str = ED25519
 
 
 def sign(content: bytes, key_file: Path | None = None) -> Signature:
@@ -45,11 +55,12 @@ def sign(content: bytes, key_file: Path | None = None) -> Signature:
     (``signing.pub``), which is what a reviewer needs.
 
     Raises:
-        ConfigError: the key file cannot be read or holds no Ed25519 key.
+        ConfigError: the key file cannot be read or holds no Ed25519 or ECDSA key.
     """
-    key = _load_private(key_file if key_file is not None else _own_key())
-    public = _raw(key.public_key())
-    return Signature(key_id(public), _text(public), _text(key.sign(content)))
+    key = load_private(key_file if key_file is not None else own_key())
+    public = key.public_key()
+    value = base64.b64encode(sign_bytes(key, content)).decode("ascii")
+    return Signature(_id(public), as_text(public), value, algorithm_of(public))
 
 
 def canonical(body: Mapping[str, Any]) -> bytes:
@@ -68,23 +79,34 @@ def check(content: bytes, signature: Signature, trusted_key: Path | None = None)
     Raises:
         IntegrityError: the content changed, or another key signed it.
     """
-    from cryptography.exceptions import InvalidSignature
-
-    trusted = _load_public(trusted_key or signing_folder() / _PUBLIC_NAME)
-    if trusted is None:
+    path = trusted_key or signing_folder() / _PUBLIC_NAME
+    if not path.is_file():
         raise IntegrityError(
             f"signed by key {signature.key_id}, and this machine knows no signing key: give the "
             "signer's public key with --key FILE."
         )
-    if _text(_raw(trusted)) != signature.public_key or signature.algorithm != ALGORITHM:
+    trusted = load_public(path.read_bytes(), str(path))
+    if as_text(trusted) != signature.public_key or algorithm_of(trusted) != signature.algorithm:
         raise IntegrityError(
-            f"signed by key {signature.key_id}, not by {key_id(_raw(trusted))}, which is trusted here; "
+            f"signed by key {signature.key_id}, not by {_id(trusted)}, which is trusted here; "
             "give the signer's public key with --key FILE if you vouch for it."
         )
-    try:
-        trusted.verify(base64.b64decode(signature.value), content)
-    except (InvalidSignature, ValueError) as error:
-        raise IntegrityError("the manifest was changed after it was signed.") from error
+    if not _fits(trusted, content, signature):
+        raise IntegrityError("the manifest was changed after it was signed.")
+
+
+def check_listed(content: bytes, signature: Signature, trusted: Collection[str]) -> None:
+    """Check ``signature`` against a list of public keys, each as ``Signature.public_key``.
+
+    Raises:
+        IntegrityError: the content changed, or a key signed it that is not in the list.
+    """
+    if not all(isinstance(value, str) for value in asdict(signature).values()):
+        raise IntegrityError("its signature cannot be read.")
+    if signature.public_key not in trusted:
+        raise IntegrityError(f"signed by key {signature.key_id}, which nobody here vouches for.")
+    if not is_whole(content, signature):
+        raise IntegrityError("it was changed after it was signed.")
 
 
 def is_whole(content: bytes, signature: Signature) -> bool:
@@ -92,21 +114,15 @@ def is_whole(content: bytes, signature: Signature) -> bool:
 
     This tells a changed file from a file that a stranger signed; it vouches for nobody.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     try:
-        raw = base64.b64decode(signature.public_key)
-        if signature.algorithm != ALGORITHM or key_id(raw) != signature.key_id:
-            return False
-        Ed25519PublicKey.from_public_bytes(raw).verify(base64.b64decode(signature.value), content)
-    except (InvalidSignature, ValueError):
+        public = from_text(signature.public_key, signature.algorithm)
+    except ValueError:
         return False
-    return True
+    return _id(public) == signature.key_id and _fits(public, content, signature)
 
 
 def key_id(public: bytes) -> str:
-    """A short name of a raw public key."""
+    """A short name of a public key: raw for Ed25519, DER for ECDSA."""
     return hashlib.sha256(public).hexdigest()[:16]
 
 
@@ -116,63 +132,20 @@ def signing_folder() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "clinimm"
 
 
-def _own_key() -> Path:
+def own_key() -> Path:
+    """This user's private key; made where there is none."""
     path = signing_folder() / _PRIVATE_NAME
     if not path.exists():
-        _make_pair(path)
+        make_pair(path)
     return path
 
 
-def _make_pair(path: Path) -> None:
-    from cryptography.hazmat.primitives import serialization as form
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _fits(public: PublicKey, content: bytes, signature: Signature) -> bool:
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return  # another process made it in the meantime
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(private)
-    public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
-    path.with_name(_PUBLIC_NAME).write_bytes(public)
+        return is_signed(public, base64.b64decode(signature.value), content)
+    except ValueError:
+        return False
 
 
-def _load_private(path: Path) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise ConfigError(f"{path}: the signing key cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not an unencrypted private key in PEM.") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"{path}: the signing key is not an Ed25519 key.")
-    return key
-
-
-def _load_public(path: Path) -> Ed25519PublicKey | None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    if not path.is_file():
-        return None
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except ValueError as error:
-        raise ConfigError(f"{path}: not a public key in PEM.") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"{path}: not an Ed25519 public key.")
-    return key
-
-
-def _raw(key: Ed25519PublicKey) -> bytes:
-    return key.public_bytes_raw()
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
+def _id(public: PublicKey) -> str:
+    return key_id(base64.b64decode(as_text(public)))

@@ -126,9 +126,12 @@ def _svg(said: str, parts: Sequence[str]) -> Markup:
 
 
 def periods_of(
-    measured: str, performance: Sequence[Mapping[str, Any]], estimates: Sequence[Mapping[str, Any]]
+    measured: str,
+    performance: Sequence[Mapping[str, Any]],
+    estimates: Sequence[Mapping[str, Any]],
+    every: Sequence[str] = (),
 ) -> list[tuple[str, Triple | None, Triple | None]]:
-    """The rows of one class as ``over_time`` takes them, without the reference."""
+    """The rows of one class as ``over_time`` takes them, without the reference; ``every`` is shown too."""
     labelled = {row["period"]: row.get(measured) for row in performance if row["period"] != "reference"}
     expected = {row["period"]: row.get(measured) for row in estimates}
-    return [(name, labelled.get(name), expected.get(name)) for name in sorted({*labelled, *expected})]
+    return [(name, labelled.get(name), expected.get(name)) for name in sorted({*labelled, *expected, *every})]

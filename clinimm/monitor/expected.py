@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from clinimm.calibrate import platt
 from clinimm.evaluate.metrics import EPSILON, auroc
+from clinimm.monitor.platt_draws import platt_draws
 
 ASSUMPTION = (
     "the same predicted risk means the same risk as in the reference. Where the link between findings and "
@@ -23,6 +24,8 @@ ASSUMPTION = (
 )
 #: Rows of a draw; with more the interval is that of so many, which is wider than need be.
 _MOST_DRAWN = 5000
+#: Resamples that are fitted together; more would only take memory.
+_AT_ONCE = 50
 MEASURES = ("auroc", "sensitivity", "specificity", "ppv")
 
 
@@ -78,9 +81,13 @@ class Calibrations:
         """Fit to labelled rows."""
         generator = np.random.default_rng(seed)
         some = min(len(label), _MOST_DRAWN)
-        rows = [generator.integers(0, len(label), some) for _ in range(draws)]
-        again = tuple(Recalibration.fit(label[one], probability[one]) for one in rows)
-        return cls(Recalibration.fit(label, probability), again)
+        rows = np.stack([generator.integers(0, len(label), some) for _ in range(draws)])
+        best = Recalibration.fit(label, probability)
+        again = [
+            platt_draws(logit(probability), label, part, (best.slope, best.intercept))
+            for part in np.array_split(rows, -(-draws // _AT_ONCE))
+        ]
+        return cls(best, tuple(Recalibration(*map(float, one)) for one in np.concatenate(again)))
 
 
 def expected_performance(

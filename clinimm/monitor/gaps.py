@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from clinimm.monitor.performance import difference, first, rarer, rows_of
 from clinimm.monitor.plan import MonitoringPlan
 from clinimm.monitor.snapshot import labelled, period_of
 from clinimm.report.words import signed
+
+#: A single hidden level is the rest of the total.
+_LEAST_HIDDEN = 2
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def check_gaps(
         str(period): _side(rows, attributes[1][names], plan) for period, rows in new.groupby(named, sort=True)
     }
     asked = _questions(sides[0], sides[1], plan)
+    hidden = {name: _hidden(name, sides, plan.gaps.smallest_cell) for name in names}
     judged = shared_level(plan.gaps.alpha, len(asked) * classes)
     scribe = Scribe("gaps", plan.gaps)
     found: list[Finding] = []
@@ -92,7 +96,7 @@ def check_gaps(
         shown = one.of(sides[1], threshold, plan.level)
         if then is None or today is None or shown is None:
             continue
-        few = min(then[1], today[1]) < plan.gaps.smallest_cell
+        few = one.level in hidden[one.attribute]
         found.append(_finding(scribe, name, one, (then[0], today[0], shown[0]), today[1], few, plan))
         over = [] if few else _over_time(one, periods, threshold, plan)
         rows.append({**_row(name, one, then[0], shown, few), "periods": over})
@@ -109,6 +113,29 @@ def _questions(before: Rows, now: Rows, plan: MonitoringPlan) -> list[_Asked]:
     ]
 
 
+def _hidden(attribute: str, sides: Sequence[Rows], smallest: int) -> frozenset[str]:
+    """Levels whose number is not told, then or now: the small ones, and the next where one would follow.
+
+    The total is told, so a single hidden level is the rest of it; and of two levels one gap is the other's
+    with its sign turned. The smallest shown level is hidden too until the hidden ones are at least two
+    and hold ``smallest`` rows together.
+    """
+    hidden: set[str] = set()
+    for side in sides:
+        coded = side.attributes[attribute]
+        counts = dict(zip(coded.levels, np.bincount(coded.code, minlength=len(coded.levels)), strict=True))
+        small = {level for level, count in counts.items() if 0 < count < smallest}
+        shown = sorted(set(counts) - small, key=lambda level: (counts[level], level))
+        while (
+            small
+            and shown
+            and (len(small) < _LEAST_HIDDEN or sum(counts[level] for level in small) < smallest)
+        ):
+            small.add(shown.pop(0))
+        hidden |= small
+    return frozenset(hidden)
+
+
 def _finding(
     scribe: Scribe,
     name: str,
@@ -120,7 +147,12 @@ def _finding(
 ) -> Finding:
     about = f"{name}: {one.about}"
     if few:
-        return scribe.write(about, CANNOT_TELL, f"{about}: fewer than {plan.gaps.smallest_cell} subjects.")
+        return scribe.write(
+            about,
+            CANNOT_TELL,
+            f"{about}: not shown; fewer than {plan.gaps.smallest_cell} rows, or a smaller group's number "
+            "would follow.",
+        )
     then, today, (value, low, high) = gaps
     growth = one.growth(today, then)
     ends = f"{signed(low)} to {signed(high)}"
@@ -142,8 +174,10 @@ def _over_time(
     """The gap in each period that has enough of the group."""
     found = []
     for period, rows in periods.items():
+        if one.level in _hidden(one.attribute, (rows,), plan.gaps.smallest_cell):
+            continue
         gap = one.of(rows, threshold, plan.level)
-        if gap is not None and gap[1] >= plan.gaps.smallest_cell:
+        if gap is not None:
             ends = dict(zip(("value", "low", "high"), map(rounded, gap[0]), strict=True))
             found.append({"period": period, "n": gap[1], **ends})
     return found

@@ -2,23 +2,25 @@
 
 A record says when, what breached, by how much and of which model. It holds no pseudonym, no site's patient
 and no row: it can lie in a repository. The same evidence is recorded once, however often it is looked at.
+That the last record was removed is told by the signed log beside them (``incident_log.py``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from clinimm.core.chain import GENESIS, Head
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import digest_json
 from clinimm.monitor.finding import Finding
+from clinimm.monitor.incident_log import check_end, write_end
 
 SCHEMA = "clinimm.incident/1"
-GENESIS = "0" * 64
 _SHOWN = (
     "part",
     "about",
@@ -52,12 +54,23 @@ class Incident:
     digest: str
 
 
-def read_incidents(folder: Path) -> list[Incident]:
+def read_incidents(folder: Path, trusted: Collection[str] = (), kept: Head | None = None) -> list[Incident]:
     """Every record, in order.
 
+    Args:
+        folder: of the records.
+        trusted: public keys beside this user's own that may have signed the log of the records.
+        kept: the log's end as an earlier look saw it.
+
     Raises:
-        IntegrityError: one was changed, or one between two others is gone; names it.
+        IntegrityError: one was changed or is gone, also from the end; names it.
     """
+    found = _chained(folder)
+    check_end(folder, found, trusted, kept)
+    return found
+
+
+def _chained(folder: Path) -> list[Incident]:
     found: list[Incident] = []
     previous = GENESIS
     for number, path in enumerate(sorted(folder.glob("incident-*.json")), start=1):
@@ -82,6 +95,7 @@ def record_incident(
     models: Sequence[str],
     proposal: Mapping[str, Any] | None,
     day: date,
+    trusted: Collection[str] = (),
 ) -> Incident:
     """Add a record of what breached, unless this very evidence has one.
 
@@ -92,11 +106,12 @@ def record_incident(
         models: digests of the models in use.
         proposal: what to go back to, where something asks for it.
         day: on which it was seen.
+        trusted: public keys beside this user's own that may have signed the log of the records.
 
     Raises:
         IntegrityError: an earlier record was changed or is gone.
     """
-    earlier = read_incidents(folder)
+    earlier = read_incidents(folder, trusted)
     what = {
         "evidence": dict(evidence),
         "models": list(models),
@@ -122,7 +137,9 @@ def record_incident(
         stream.write(
             json.dumps({**body, "digest": digest}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         )
-    return Incident(path, number, body, digest)
+    one = Incident(path, number, body, digest)
+    write_end(folder, [*earlier, one], trusted)
+    return one
 
 
 def _breach(finding: Finding) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from clinimm.audit.engine.measures import MEASURES
 from clinimm.monitor.charts import over_time, path, periods_of
 from clinimm.monitor.finding import BREACH, CANNOT_TELL
 from clinimm.monitor.run import EXIT_BREACH, EXIT_CANNOT_TELL
+from clinimm.monitor.snapshot import PERIOD_CODES, period_name
 from clinimm.report.page import asset, render
 
 #: What the board draws over time.
@@ -29,6 +31,11 @@ PARTS = {
     "cusum": "Patient by patient (CUSUM)",
     "objections": "Clinicians’ objections",
 }
+#: What a breach asks of people, in the order of urgency.
+ASKED = {
+    "roll_back": "Decide about a rollback",
+    "recheck": "Look for the cause",
+}
 ACTS = {"observe": "observe", "recheck": "recheck", "roll_back": "propose a rollback"}
 
 
@@ -45,6 +52,11 @@ def board(content: Mapping[str, Any]) -> str:
         title={EXIT_BREACH: "Breach", EXIT_CANNOT_TELL: "Cannot tell"}.get(content["exit_status"], "Quiet"),
         findings=sorted(content["findings"], key=_rank),
         parts=PARTS,
+        alarming=sorted(
+            (one for one in content["findings"] if one["alarms"]),
+            key=lambda one: list(ASKED).index(one["act"]),
+        ),
+        asked=_asked(content["findings"]),
         acts=ACTS,
         measures=MEASURES,
         charts=[(name, _charts(name, content)) for name in classes],
@@ -54,6 +66,16 @@ def board(content: Mapping[str, Any]) -> str:
         more_fields=max(0, len(content["fields"]) - _MOST_FIELDS),
         objections=_objections(content["objections"]),
     )
+
+
+def _asked(findings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """What the plan asks of people, and for which parts."""
+    found = []
+    for act, words in ASKED.items():
+        names = [PARTS[one["part"]] for one in findings if one["alarms"] and one["act"] == act]
+        if names:
+            found.append((words, list(dict.fromkeys(names))))
+    return found
 
 
 def _rank(finding: Mapping[str, Any]) -> int:
@@ -66,16 +88,26 @@ def _charts(name: str, content: Mapping[str, Any]) -> list[tuple[str, Markup]]:
     performance = [row for row in content["performance"] if row["class_name"] == name]
     estimates = [row for row in content["estimates"] if row["class_name"] == name]
     reference: dict[str, Any] = next((row for row in performance if row["period"] == "reference"), {})
+    every = _every_period(content)
     found = []
     for measured in _DRAWN:
         measure = MEASURES[measured]
-        periods = periods_of(measured, performance, estimates)
+        periods = periods_of(measured, performance, estimates, every)
         if any(one and one["value"] is not None for _, *both in periods for one in both):
             value = (reference.get(measured) or {}).get("value")
             found.append(
                 (measure.title, over_time(f"{measure.title} of {name}", periods, value, measure.scale))
             )
     return found
+
+
+def _every_period(content: Mapping[str, Any]) -> list[str]:
+    """Every period from the first day to the last: one in which nobody came leaves a gap in a chart."""
+    if content["now"]["from"] is None:
+        return []
+    code = PERIOD_CODES[content["plan"]["period"]]
+    first, last = (pd.Period(content["now"][end], code) for end in ("from", "to"))
+    return [period_name(one) for one in pd.period_range(first, last)]
 
 
 def _gap_charts(content: Mapping[str, Any]) -> list[tuple[str, Markup]]:

@@ -50,7 +50,8 @@ def check_performance(
     if min(rarer(old), rarer(new)) < 2 or min(len(old), len(new)) < plan.minimum:
         said = (
             f"{name}: too few labels to tell: {len(new)} are final ({int(new['label'].sum())} positive) of "
-            f"{len(now)} predictions, and the plan asks for {plan.minimum} and both outcomes."
+            f"{len(now)} predictions, and the plan asks for {plan.minimum} and both outcomes"
+            f"{_late(now, plan)}."
         )
         finding = scribe.write(f"{name}: labels", CANNOT_TELL, said, n=len(new), reference_n=len(old))
         return [finding], series
@@ -94,6 +95,15 @@ def by_period(
         if len(rows)
         for values in [_values(rows_of(rows, {}, plan.seed), threshold, plan)]
     ]
+
+
+def _late(now: pd.DataFrame, plan: MonitoringPlan) -> str:
+    """How many are old enough for a label and have none."""
+    times = now["index_time"]
+    if times.isna().all():
+        return ""
+    due = now[times <= times.max() - pd.Timedelta(days=plan.label_delay_days)]
+    return f"; {int(due['label'].isna().sum())} of {len(due)} that are old enough have no label"
 
 
 def _loss(

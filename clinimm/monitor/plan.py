@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from clinimm.config import Frozen
+from clinimm.monitor.false_alarms import promised
 from clinimm.yaml_lines import read_yaml, validate
 
 Act = Literal["observe", "recheck", "roll_back"]
@@ -146,6 +147,9 @@ class MonitoringPlan(Frozen):
     label_delay_days: float = Field(
         0.0, ge=0, description="Days after the index time from which a label counts as final."
     )
+    looks_per_year: int = Field(
+        12, ge=1, le=3660, description="Looks that are planned; only the promise on false alarms reads it."
+    )
     threshold: float | None = Field(
         None, gt=0, lt=1, description="Probability from which a row is flagged; null takes the run's own."
     )
@@ -163,10 +167,8 @@ class MonitoringPlan(Frozen):
 
     @property
     def false_alarms(self) -> float:
-        """At most this chance that anything but a CUSUM alarms in one look while nothing changed."""
-        parts = (self.quality, self.drift, self.embeddings, self.predictions, self.performance)
-        more = (self.estimate, self.gaps, self.betting, self.objections)
-        return sum(part.alpha for part in (*parts, *more) if part.act != "observe")
+        """At most so many parts alarm in one look while nothing changed, without CUSUM and rules."""
+        return promised(self).one_look
 
 
 def load_plan(path: Path) -> MonitoringPlan:

@@ -69,9 +69,12 @@ def _checked(path: Path, attributes: Sequence[str]) -> pd.DataFrame:
     table["probability"] = _probability(table["probability"], path)
     table["label"] = _label(table["label"], path)
     table["index_time"] = _times(table["index_time"], path)
-    if table.duplicated(["subject_id", "index_time", "class_name"]).any():
+    again = table.duplicated(["subject_id", "index_time", "class_name"]).to_numpy()
+    if again.any():
         raise DataError(
-            f"{path.name}: a subject has two rows for one index_time and class; keep one of them."
+            f"{path.name}: a subject has two rows for one index_time and class; keep one of them. "
+            f"{int(again.sum()):,} rows repeat an earlier one, first row {int(again.argmax()) + 1:,} below "
+            "the header."
         )
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,8 +12,10 @@ import pandas as pd
 
 from clinimm.core.errors import ConfigError, DataError
 from clinimm.core.record import digest_file
+from clinimm.monitor.arrival import check_arrival, without_future
 from clinimm.monitor.drift import check_drift, check_embeddings
 from clinimm.monitor.estimate import check_estimate
+from clinimm.monitor.false_alarms import promised
 from clinimm.monitor.finding import BREACH, CANNOT_TELL, Finding, worst_first
 from clinimm.monitor.gaps import check_gaps
 from clinimm.monitor.incident import read_incidents, record_incident
@@ -58,6 +60,7 @@ def look(
     plan: MonitoringPlan,
     feedback: pd.DataFrame | None = None,
     deployed: str | None = None,
+    day: date | None = None,
 ) -> Looked:
     """Make every check that the data allow.
 
@@ -67,11 +70,15 @@ def look(
         plan: limits.
         feedback: clinicians' verdicts; None where nobody collects them.
         deployed: digest of the model that should be in use.
+        day: of the look; predictions dated after it are left out, and told. None leaves none out.
 
     Raises:
         ConfigError: no threshold is known for a class.
         DataError: the two predict nothing in common.
     """
+    now, future = without_future(now, day)
+    if now.rows.empty:
+        raise DataError(f"{now.name}: every prediction is dated after {day}.")
     classes = [name for name in reference.classes if name in now.classes]
     if not classes:
         raise DataError(
@@ -81,6 +88,7 @@ def look(
     drift, fields = check_drift(reference, now, plan)
     findings = [
         *check_quality(reference, now, plan, deployed),
+        *check_arrival(reference, now, plan, future),
         *drift,
         *check_embeddings(reference, now, plan),
     ]
@@ -123,7 +131,7 @@ def _threshold(name: str, reference: Snapshot, plan: MonitoringPlan) -> float:
     return found
 
 
-def content_of(
+def content_of(  # noqa: PLR0913, PLR0917  # what a record of a look tells of
     looked: Looked,
     reference: Snapshot,
     now: Snapshot,
@@ -132,6 +140,7 @@ def content_of(
     incidents: Path | None,
     runs_dir: Path | None,
     day: date,
+    trusted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything that ``monitor.json`` holds; writes an incident record where the plan asks for one.
 
@@ -141,19 +150,21 @@ def content_of(
         plan_file: where the plan was read.
         incidents: folder of the records; None writes none.
         runs_dir: folder of the runs, for the proposal.
-        day: on which an incident is seen.
+        day: of the look, on which an incident is seen.
+        trusted: public keys of others who record incidents in that folder.
 
     Raises:
         IntegrityError: an earlier incident record was changed or is gone.
     """
+    now, _ = without_future(now, day)
     alarming = [one for one in looked.findings if one.alarms]
     evidence = {"data": now.digest, "reference": reference.digest, "plan": digest_file(plan_file)}
-    earlier = [] if incidents is None else read_incidents(incidents)
+    earlier = [] if incidents is None else read_incidents(incidents, trusted)
     asks = any(one.act == "roll_back" for one in alarming)
     proposal = propose(runs_dir, now.models, earlier).as_json() if asks else None
     incident = None
     if alarming and incidents is not None:
-        one = record_incident(incidents, alarming, evidence, now.models, proposal, day)
+        one = record_incident(incidents, alarming, evidence, now.models, proposal, day, trusted)
         proposal = one.body["proposal"]
         incident = {
             "number": one.number,
@@ -172,6 +183,7 @@ def content_of(
             "false_alarms": round(plan.false_alarms, 6),
             **plan.model_dump(by_alias=True, mode="json"),
         },
+        "false_alarms": promised(plan, len(labelled(now.rows, plan)), len(now.classes)).as_json(),
         "findings": [one.as_json() | {"alarms": one.alarms, "open": one.open} for one in looked.findings],
         **looked.tables,
         "incident": incident,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clinimm.audit.engine.intervals import clopper_pearson
 from clinimm.monitor.betting import Bet, bet
 from clinimm.monitor.cusum import Chart, chart, simulated_limit
 from clinimm.monitor.expected import Recalibration
@@ -60,14 +61,26 @@ def _bets(
     found: list[tuple[Finding, dict[str, Any]]] = []
     for word, growth, (then, events), times in jobs:
         about = f"{name}: {word}"
-        bound = float(then.mean()) + growth if len(then) else 1.0
+        bound = _bound(then, growth, alpha / 2)
         if min(len(then), len(events)) < _FEWEST or bound >= 1:
             found.append((scribe.too_few(about, len(events), len(then), _FEWEST), {}))
             continue
-        one = bet(events, bound, alpha)
+        one = bet(events, bound, alpha / 2)
         finding = _told(scribe, about, one, events, bound, times, len(then))
         found.append((finding, _path(about, "e-value", one.wealth, one.needed, one.alarm, times)))
     return found
+
+
+def _bound(then: np.ndarray, growth: float, alpha: float) -> float:
+    """The reference's share and the margin, or as high as the reference's own share may be.
+
+    A small reference does not know its share: without the second, an unlucky one would alarm for ever.
+    Half of the alpha is spent on that, half on the bet.
+    """
+    if not len(then):
+        return 1.0
+    _, upper = clopper_pearson(np.asarray(then.sum()), np.asarray(len(then)), 1 - 2 * alpha)
+    return max(float(then.mean()) + growth, float(upper))
 
 
 def _told(

@@ -97,6 +97,11 @@ def labelled(rows: pd.DataFrame, plan: MonitoringPlan) -> pd.DataFrame:
     return known[known["index_time"] <= last]
 
 
+def period_name(period: pd.Period) -> str:
+    """How a period is called, such as ``2026-03``."""
+    return str(period).replace("/", " to ")
+
+
 def period_of(times: pd.Series, plan: MonitoringPlan) -> np.ndarray:
     """The name of each row's period, such as ``2026-03``; ``all`` where no time is known."""
     if times.isna().all():

@@ -18,7 +18,7 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int
 from numpy import ndarray
 from scipy.special import chdtrc, kolmogorov
-from scipy.stats import chi2_contingency, false_discovery_control, ks_2samp
+from scipy.stats import chi2_contingency, false_discovery_control, ks_2samp, kstwo
 
 _LEAST_EXPECTED = 5
 _OTHER = "(other)"
@@ -26,6 +26,8 @@ _AT_ONCE = 64
 #: Beyond so many subjects permuting says no more than the asymptotic law, and takes minutes.
 MOST_PERMUTED = 20_000
 _FEWEST_KNOWN = 10
+#: Up to so many on the larger side scipy's p-value is exact, beyond it asymptotic.
+_EXACT_BELOW = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class _Numbers:
     def order(self) -> Int[ndarray, " known"]:
         """Who is known, in order of the value."""
         places = np.flatnonzero(self.known)
-        return places[np.argsort(self.values[places], kind="stable")]
+        return places[np.argsort(self.values[places])]  # the order of equal values never counts
 
     @cached_property
     def last(self) -> Int[ndarray, " step"]:
@@ -72,19 +74,29 @@ class _Numbers:
         return np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
 
     def observed(self, current: Bool[ndarray, " subject"]) -> tuple[float, float]:
-        """Distance and scipy's p-value."""
-        found = ks_2samp(self.values[self.known & ~current], self.values[self.known & current])
-        return float(found.statistic), float(found.pvalue)
+        """Distance and p-value, both scipy's; beyond its exact range from the order that is kept here."""
+        now = int((self.known & current).sum())
+        before = int(self.known.sum()) - now
+        if max(now, before) <= _EXACT_BELOW:
+            found = ks_2samp(self.values[self.known & ~current], self.values[self.known & current])
+            return float(found.statistic), float(found.pvalue)
+        gap = float(self._gaps(current[None])[0])
+        return gap, float(np.clip(kstwo.sf(gap, round(now * before / (now + before))), 0, 1))
 
-    def p_values(self, current: Bool[ndarray, "draw subject"]) -> Float64[ndarray, " draw"]:
-        """Asymptotic p-value of each draw: one monotone scale for every field."""
+    def _gaps(self, current: Bool[ndarray, "draw subject"]) -> Float64[ndarray, " draw"]:
+        """Largest distance of the two empirical distributions, for each division of the subjects."""
         through = np.cumsum(current[:, self.order], axis=1, dtype=np.int32)
-        now = through[:, -1].astype(float)
+        now = through[:, -1:].astype(float)
         before = len(self.order) - now
         at = through[:, self.last]
         with np.errstate(invalid="ignore", divide="ignore"):
-            gap = np.abs(at / now[:, None] - (self.last + 1 - at) / before[:, None]).max(axis=1)
-            size = np.sqrt(now * before / len(self.order))
+            return np.asarray(np.abs(at / now - (self.last + 1 - at) / before).max(axis=1))
+
+    def p_values(self, current: Bool[ndarray, "draw subject"]) -> Float64[ndarray, " draw"]:
+        """Asymptotic p-value of each draw: one monotone scale for every field."""
+        now = current[:, self.order].sum(axis=1, dtype=np.int32).astype(float)
+        size = np.sqrt(now * (len(self.order) - now) / len(self.order))
+        gap = self._gaps(current)
         return np.nan_to_num(kolmogorov(size * gap), nan=1.0)
 
 
@@ -96,14 +108,20 @@ class _Levels:
 
     @classmethod
     def of(cls, name: str, column: pd.Series, current: Bool[ndarray, " subject"]) -> _Levels:
-        known = column.notna().to_numpy(bool)
-        text = column.astype(object).where(known, "").map(str)
-        smaller = min(int((known & current).sum()), int((known & ~current).sum())) / max(int(known.sum()), 1)
-        counts = text[known].value_counts()
-        rare = set(counts.index[counts * smaller < _LEAST_EXPECTED])
-        text = text.where(~text.isin(rare), _OTHER) if len(rare) > 1 else text
-        levels = sorted(set(text[known]))
-        members = np.stack([((text == level).to_numpy() & known) for level in levels], axis=1)
+        codes, found = pd.factorize(column)  # -1 where it is missing
+        # Two values may read alike (1 and "1"): as text they are one level.
+        again, levels = pd.factorize(np.array([str(one) for one in found], dtype=object), sort=True)
+        code = np.where(codes < 0, -1, again[codes]) if len(found) else codes
+        known = code >= 0
+        counts = np.bincount(code[known], minlength=len(levels))
+        now = np.bincount(code[known & current], minlength=len(levels)).sum()
+        smaller = min(int(now), int(counts.sum() - now)) / max(int(counts.sum()), 1)
+        rare = counts * smaller < _LEAST_EXPECTED
+        if rare.sum() > 1:
+            place = np.where(rare, (~rare).sum(), np.cumsum(~rare) - 1)
+            code = np.where(known, place[code], -1)
+            levels = np.append(levels[~rare], _OTHER)
+        members = code[:, None] == np.arange(len(levels))
         return cls(name, known, members.astype(float))
 
     def observed(self, current: Bool[ndarray, " subject"]) -> tuple[float, float]:
@@ -177,10 +195,9 @@ def _field(name: str, column: pd.Series, current: Bool[ndarray, " subject"]) -> 
     known = column.notna().to_numpy(bool)
     if min((known & current).sum(), (known & ~current).sum()) < _FEWEST_KNOWN:
         return None
-    if column[known].nunique() < 2:
-        return None
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return _Numbers.of(name, column)
+        numbers = _Numbers.of(name, column)
+        return numbers if np.ptp(numbers.values[known]) != 0 else None
     levels = _Levels.of(name, column, current)
     return levels if levels.members.shape[1] > 1 else None
 

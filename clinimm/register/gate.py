@@ -1,4 +1,4 @@
-"""The gate: no model is registered without its audit, and only one that passed is a candidate."""
+"""What the audit lets a run become: nothing without an audit, a candidate only where it passed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BROKEN = 1
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate says about a model that may be registered.
+    """What the audit means for a model.
 
     Attributes:
-        candidate: whether the alias ``candidate`` may move to it.
+        candidate: whether it may be proposed to those who approve.
         reason: why, or why not, in one sentence.
     """
 
@@ -28,7 +28,7 @@ class Decision:
 def decide(
     audit: Mapping[str, Any] | None, audited: Mapping[str, str], predictions: Mapping[str, str]
 ) -> Decision:
-    """Whether a model is registered at all, and whether as a candidate.
+    """Whether a model is tracked at all, and whether as a candidate.
 
     Args:
         audit: the content of ``audit.json``, or None where there is none. Its ``exit_status`` is 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import RECORD_NAME, RunRecord, digest_file, digest_json, digest_tree, write_text
-from clinimm.core.sign import Signature, canonical, check, sign
+from clinimm.core.sign import Signature, canonical, check, check_listed, sign
 from clinimm.provenance import code_version
 from clinimm.workspace import Workspace
 
@@ -33,6 +33,7 @@ _FILES = (
     "evaluate/metrics.json",
     "evaluate/table.parquet",
     "audit/audit.json",
+    "register/sbom.cdx.json",
 )
 _FOLDERS = ("train/model",)
 #: Parts of a record that differ when the very same thing is done again.
@@ -100,14 +101,23 @@ def write_manifest(
     return _manifest(body, signature)
 
 
-def verify_manifest(root: Path, path: Path, trusted_key: Path | None = None) -> Manifest:
+def verify_manifest(
+    root: Path, path: Path, trusted_key: Path | None = None, trusted: Collection[str] | None = None
+) -> Manifest:
     """Check the signature, and every file below ``root`` that the manifest names.
+
+    Args:
+        root: the run.
+        path: its manifest.
+        trusted_key: the signer's public key (PEM); None takes this user's own.
+        trusted: public keys of which one must have signed, as ``Signature.public_key``; replaces
+            ``trusted_key``.
 
     Raises:
         IntegrityError: the manifest is missing or altered, a file is missing or altered, or the
             key is not trusted; names the files.
     """
-    manifest = _read(path, trusted_key)
+    manifest = _read(path, trusted_key, trusted)
     wrong = [
         name
         for name, digest in manifest.files.items()
@@ -122,7 +132,7 @@ def verify_manifest(root: Path, path: Path, trusted_key: Path | None = None) -> 
     return manifest
 
 
-def _read(path: Path, trusted_key: Path | None) -> Manifest:
+def _read(path: Path, trusted_key: Path | None, trusted: Collection[str] | None) -> Manifest:
     try:
         signed = json.loads(path.read_text(encoding="utf-8"))
         body, signature = dict(signed["manifest"]), Signature(**signed["signature"])
@@ -132,7 +142,10 @@ def _read(path: Path, trusted_key: Path | None) -> Manifest:
         raise IntegrityError(f"{path} is missing: this run was never registered.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: not a signed manifest.") from error
-    check(canonical(body), signature, trusted_key)
+    if trusted is None:
+        check(canonical(body), signature, trusted_key)
+    else:
+        check_listed(canonical(body), signature, trusted)
     return _manifest(body, signature)
 
 

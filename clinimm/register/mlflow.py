@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clinimm import __version__
-from clinimm.register.registration import ALIAS, Registration
+from clinimm.register.registration import Registration
+from clinimm.register.sbom import SBOM_NAME
 from clinimm.score import write_bundle
 from clinimm.workspace import Workspace
 
@@ -34,41 +35,51 @@ _DOCUMENTS = (
     "evaluate/metrics.json",
     "evaluate/table.parquet",
     "register/manifest.json",
+    f"register/{SBOM_NAME}",
 )
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """Where a run stands in MLflow."""
+    """Where a run stands in MLflow.
+
+    Attributes:
+        tracking_uri: the server or database.
+        run_id: the run with parameters, metrics, figures and the model's files.
+        model_name: the name under which the gate may register it.
+        source: where the model's files are, for MLflow.
+        model_id: MLflow's name of the logged model; None for files that MLflow cannot run.
+    """
 
     tracking_uri: str
     run_id: str
     model_name: str
-    version: int
+    source: str
+    model_id: str | None
 
 
 def track(workspace: Workspace) -> Tracked:
-    """Log the run and register its model as a new version, without an alias."""
-    with _session(workspace) as client:
+    """Log the run and its model. No version of it is registered: that needs an approval (``gate``)."""
+    with session(workspace) as client:
         import mlflow
 
         experiment = _experiment(client, workspace)
         with mlflow.start_run(experiment_id=experiment, run_name=workspace.config.name) as run:
             _log(workspace)
             model_id = _log_model(workspace)
-        version = _new_version(client, model_name(workspace), model_id, run.info.run_id)
-        return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), version)
+        named = (mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace))
+        return Tracked(*named, f"models:/{model_id}", model_id)
 
 
 def track_files(workspace: Workspace, model: Path, *others: Path) -> Tracked:
-    """Log the run and register a folder of files as a new version: a model that MLflow cannot run.
+    """Log the run and a folder of files: a model that MLflow cannot run.
 
     Args:
         workspace: the run.
         model: folder of the model.
         others: further folders to log.
     """
-    with _session(workspace) as client:
+    with session(workspace) as client:
         import mlflow
 
         experiment = _experiment(client, workspace)
@@ -76,16 +87,9 @@ def track_files(workspace: Workspace, model: Path, *others: Path) -> Tracked:
             _log(workspace)
             for folder in (model, *others):
                 mlflow.log_artifacts(str(folder), folder.name)
-            source = mlflow.get_artifact_uri(model.name)
-        _registered_name(client, model_name(workspace))
-        made = client.create_model_version(model_name(workspace), source, run.info.run_id)
-        return Tracked(mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace), int(made.version))
-
-
-def move_alias(workspace: Workspace, tracked: Tracked) -> None:
-    """Let the alias ``candidate`` point at this version."""
-    with _session(workspace) as client:
-        client.set_registered_model_alias(tracked.model_name, ALIAS, str(tracked.version))
+            source = str(mlflow.get_artifact_uri(model.name))
+        named = (mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace))
+        return Tracked(*named, source, None)
 
 
 def attach_reports(workspace: Workspace) -> None:
@@ -94,7 +98,7 @@ def attach_reports(workspace: Workspace) -> None:
     card = workspace.root / "report" / "model_card.html"
     if registration is None or not card.is_file():
         return
-    with _session(workspace) as client:
+    with session(workspace) as client:
         client.log_artifact(registration.run_id, str(card), "report")
 
 
@@ -110,7 +114,7 @@ def tracking_uri(workspace: Workspace) -> str:
 
 
 @contextmanager
-def _session(workspace: Workspace) -> Iterator[MlflowClient]:
+def session(workspace: Workspace) -> Iterator[MlflowClient]:
     """MLflow pointed at this run's store, silent and without telemetry, and put back after."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
@@ -127,7 +131,8 @@ def _session(workspace: Workspace) -> Iterator[MlflowClient]:
             # An example would be a path that exists on no other machine; the signature is given.
             warnings.filterwarnings("ignore", ".*input example was not provided")
             warnings.filterwarnings("ignore", ".*noload.*loader strategy")
-            yield mlflow.MlflowClient()
+            # The registry is named too: MLFLOW_REGISTRY_URI would send the gate's acts elsewhere.
+            yield mlflow.MlflowClient(tracking_uri(workspace), tracking_uri(workspace))
     finally:
         mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: none is set any more
 
@@ -172,7 +177,8 @@ def _log_model(workspace: Workspace) -> str:
     with tempfile.TemporaryDirectory(prefix="clinimm-bundle-") as folder:
         bundle = Path(folder) / "bundle"
         write_bundle(workspace, bundle)
-        shutil.copy(workspace.root / "register" / "manifest.json", bundle)
+        for name in ("manifest.json", SBOM_NAME):
+            shutil.copy(workspace.root / "register" / name, bundle)
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=pyfunc_model.__file__,
@@ -181,24 +187,6 @@ def _log_model(workspace: Workspace) -> str:
             pip_requirements=[f"clinimm[all]=={__version__}"],
         )
     return str(logged.model_id)
-
-
-def _new_version(client: MlflowClient, name: str, model_id: str, run_id: str) -> int:
-    _registered_name(client, name)
-    made = client.create_model_version(name, f"models:/{model_id}", run_id, model_id=model_id)
-    return int(made.version)
-
-
-def _registered_name(client: MlflowClient, name: str) -> None:
-    """Make sure that the registry knows the name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        client.create_registered_model(name)
 
 
 def parameters(workspace: Workspace) -> dict[str, str]:

@@ -4,7 +4,7 @@ MLflow runs this file to find the model (models-from-code), so nothing is ever u
 model is the whole path of a finished run: give it folders with a hospital's export, and it reads,
 selects, cuts at the index time, encodes and scores them, fitting nothing::
 
-    model = mlflow.pyfunc.load_model("models:/NAME@candidate")
+    model = mlflow.pyfunc.load_model("models:/NAME@champion")
     model.predict(pd.DataFrame({"export": ["/data/export"]}))
 """
 

@@ -1,4 +1,4 @@
-"""The register stage: gate, signed manifest, tracking, version, alias."""
+"""The register stage: bill of materials, signed manifest, tracking; the gate registers later."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from clinimm.core.record import RunRecord, digest_file
 from clinimm.progress import Progress
 from clinimm.register.gate import Decision, decide
 from clinimm.register.manifest import MANIFEST_NAME, Manifest, write_manifest
-from clinimm.register.mlflow import Tracked, move_alias, track
-from clinimm.register.registration import ALIAS, Registration
+from clinimm.register.mlflow import Tracked, track
+from clinimm.register.registration import Registration, sentence
+from clinimm.register.sbom import SBOM_NAME, write_sbom
 from clinimm.workspace import Workspace
 
 _JUDGED = ("predict/predictions.parquet", "cohort/cohort.parquet")
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Register the model of this run.
+    """Sign and track the model of this run, so that it can be approved and registered.
 
     Raises:
         AuditGateError: the audit is missing or judged other predictions.
@@ -30,6 +31,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     workspace.need("evaluate", "metrics.json")
     decision = decide(_audit(workspace), _audited(workspace), _now(workspace))
     model_digest = _model_digest(workspace.root / "train" / "model")
+    write_sbom(workspace.stage("register") / SBOM_NAME, workspace.config.name, model_digest)
     manifest = write_manifest(
         workspace,
         model_digest,
@@ -37,23 +39,20 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         workspace.config.register_.signing_key_file,
     )
     tracked = track(workspace)
-    if decision.candidate:
-        move_alias(workspace, tracked)
     registration = _registration(workspace, tracked, decision, manifest)
     registration.write(workspace.stage("register"))
     progress.say(f"  {registration.sentence}")
-    return {"version": tracked.version, "alias": registration.alias or "not moved"}
+    return {"candidate": "yes" if registration.candidate else "no"}
 
 
 def _registration(
     workspace: Workspace, tracked: Tracked, decision: Decision, manifest: Manifest
 ) -> Registration:
-    moved = f"alias {ALIAS} moved to it" if decision.candidate else f"alias {ALIAS} was not moved to it"
     return Registration(
         **asdict(tracked),
-        alias=ALIAS if decision.candidate else None,
+        candidate=decision.candidate,
         reason=decision.reason,
-        sentence=f"{tracked.model_name} version {tracked.version}; {moved}: {decision.reason}.",
+        sentence=sentence(workspace.config.name, decision),
         model_digest=manifest.model_digest,
         manifest_digest=digest_file(workspace.root / "register" / MANIFEST_NAME),
         key_id=manifest.key_id,

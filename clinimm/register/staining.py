@@ -1,6 +1,6 @@
-"""The register stage of a staining run: signed manifest, tracking, and a version without a flavour.
+"""The register stage of a staining run: signed manifest, tracking, and files without a flavour.
 
-A stainer is registered as files (safetensors and JSON): it is run by ``clinimm stain``, which writes
+A stainer is tracked as files (safetensors and JSON): it is run by ``clinimm stain``, which writes
 provenance, and by nothing that would not.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from clinimm.core.record import RunRecord, digest_file
 from clinimm.progress import Progress
 from clinimm.register.gate import decide
 from clinimm.register.manifest import MANIFEST_NAME, write_manifest
-from clinimm.register.mlflow import move_alias, track_files
-from clinimm.register.registration import ALIAS, Registration
+from clinimm.register.mlflow import track_files
+from clinimm.register.registration import Registration, sentence
+from clinimm.register.sbom import SBOM_NAME, write_sbom
 from clinimm.report.staining import write_figures
 from clinimm.workspace import Workspace
 
@@ -25,7 +27,7 @@ _JUDGED = ("predict/tiles.parquet", "cohort/cohort.parquet")
 
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
-    """Register the stainer of this run.
+    """Sign and track the stainer of this run, so that it can be approved and registered.
 
     Raises:
         AuditGateError: the audit is missing or judged other predictions.
@@ -37,23 +39,20 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     decision = decide(
         _audit(workspace), audited, {name: digest_file(workspace.need(*name.split("/"))) for name in _JUDGED}
     )
-    manifest = write_manifest(workspace, _digest(model), None, workspace.config.register_.signing_key_file)
+    write_sbom(workspace.stage("register") / SBOM_NAME, workspace.config.name, _digest(model))
+    manifest = write_manifest(
+        workspace, _digest(model), audited.get("policy file"), workspace.config.register_.signing_key_file
+    )
     with tempfile.TemporaryDirectory(prefix="clinimm-figures-") as folder:
         figures = Path(folder) / "figures"
         figures.mkdir()
         write_figures(workspace, figures)
         tracked = track_files(workspace, model, figures)
-    if decision.candidate:
-        move_alias(workspace, tracked)
-    moved = f"alias {ALIAS} moved to it" if decision.candidate else f"alias {ALIAS} was not moved to it"
     registration = Registration(
-        model_name=tracked.model_name,
-        version=tracked.version,
-        run_id=tracked.run_id,
-        tracking_uri=tracked.tracking_uri,
-        alias=ALIAS if decision.candidate else None,
+        **asdict(tracked),
+        candidate=decision.candidate,
         reason=decision.reason,
-        sentence=f"{tracked.model_name} version {tracked.version}; {moved}: {decision.reason}.",
+        sentence=sentence(workspace.config.name, decision),
         model_digest=manifest.model_digest,
         manifest_digest=digest_file(workspace.root / "register" / MANIFEST_NAME),
         key_id=manifest.key_id,
@@ -61,7 +60,7 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     )
     registration.write(workspace.stage("register"))
     progress.say(f"  {registration.sentence}")
-    return {"version": tracked.version, "alias": registration.alias or "not moved"}
+    return {"candidate": "yes" if registration.candidate else "no"}
 
 
 def _digest(model: Path) -> str:

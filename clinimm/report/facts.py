@@ -13,6 +13,7 @@ import pandas as pd
 
 from clinimm.core.prediction import JOIN
 from clinimm.core.record import RunRecord, digest_bytes, digest_file
+from clinimm.gate.check import Allowed, release_of
 from clinimm.modalities import all_modalities
 from clinimm.report.words import number
 from clinimm.workspace import Workspace
@@ -157,11 +158,15 @@ class RunFacts:
                 return dict(row)
         return None
 
+    @cached_property
+    def release(self) -> Allowed | None:
+        """Who let this model be used for patients, and until when; None is research use only."""
+        return release_of(self.root)
+
     @property
     def released(self) -> bool:
-        """Whether the registry says that this model may be used for patients; no audit, no release."""
-        alias = (self.registration or {}).get("alias")
-        return alias == "released" and (self.audit or {}).get("exit_status") == 0
+        """Whether the gate lets this model be used for patients; no approval, no release."""
+        return self.release is not None
 
     def fusion_verdict(self) -> Verdict:
         """Whether fusion helps, in the evaluation's own words."""

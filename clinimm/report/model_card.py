@@ -87,7 +87,7 @@ def registration_verdict(facts: RunFacts) -> Verdict:
     if not found:
         return Verdict("unsure", "Not registered", "This run's model stands in no registry.")
     sentence = str(found.get("sentence") or "")
-    return Verdict("pass" if found.get("alias") == "candidate" else "unsure", "Registry", sentence)
+    return Verdict("pass" if found.get("candidate") else "unsure", "Registry", sentence)
 
 
 def _figures(facts: RunFacts) -> list[tuple[str, str]]:

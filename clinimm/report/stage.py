@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from clinimm.core.record import write_text
+from clinimm.governance.cards.card import CARD_FILE
+from clinimm.governance.cards.from_run import audit_file_of
+from clinimm.governance.cards.write import documents, load_source, write_documents
 from clinimm.progress import Progress
 from clinimm.report.facts import RunFacts
 from clinimm.report.many import write_pages
@@ -15,9 +19,16 @@ from clinimm.report.page import render
 from clinimm.report.subject import read_prediction
 from clinimm.workspace import Workspace
 
+#: The folder of texts and owners that the cards are made from; relative to the working folder.
+GOVERNANCE = Path("governance")
+CARDS = "cards"
+
 
 def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
     """Write ``report/model_card.html``, ``report/patients/*.html`` and ``report/index.html``.
+
+    The evidence documents (CHAI card, HTI-1, Annex IV, TRIPOD+AI) go to ``report/cards``, where there is
+    an audit and a folder ``governance/`` that says who owes what.
 
     Whose page cannot be written is listed in ``report/refused.parquet``.
     """
@@ -38,8 +49,27 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         patients=rows,
     )
     write_text(folder / "index.html", index)
-    counts = {"patients": len(rows), "refused": len(refused)}
+    counts = {"patients": len(rows), "refused": len(refused), "cards": write_cards(workspace, progress)}
     return {**counts, "model_card": "report/model_card.html", "index": "report/index.html"}
+
+
+def write_cards(workspace: Workspace, progress: Progress) -> int:
+    """Write the evidence documents of the run's audit; says how many.
+
+    They are made of the published view where there is one, so that they may leave the house.
+
+    Raises:
+        ConfigError: a text or an owner is wrong, with its line.
+        DataError: the audit cannot be read.
+    """
+    audit = audit_file_of(workspace.root)
+    if audit is None or not (GOVERNANCE / CARD_FILE).is_file():
+        lacking = "audit" if audit is None else f"{GOVERNANCE / CARD_FILE} in the working folder"
+        progress.say(f"No evidence documents: there is no {lacking}.")
+        return 0
+    files = documents(load_source(audit, GOVERNANCE))
+    write_documents(workspace.stage("report") / CARDS, files)
+    return len(files)
 
 
 def explained_subjects(workspace: Workspace) -> list[str]:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clinimm.core.check_log import LogState
 from clinimm.report.facts import split_key
-from clinimm.serve.access_check import LogState
 from clinimm.serve.answers import json_response
 from clinimm.serve.catalogue import ServedRun
 from clinimm.serve.decisions import Impression, Verdict, give_impression, give_verdict

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
@@ -16,6 +18,9 @@ import pandas as pd
 from clinimm.core.errors import CliniMMError, ConfigError, IntegrityError
 from clinimm.core.record import RECORD_NAME, RunRecord, digest_file, digest_tree
 from clinimm.explain.select import explained_class
+from clinimm.gate.check import Allowed, check_run, release_of
+from clinimm.gate.log import LOG_FOLDER
+from clinimm.gate.rules import GOVERNANCE_VARIABLE, load_governance
 from clinimm.register.gate import PASSED
 from clinimm.register.manifest import MANIFEST_NAME, Manifest, verify_manifest
 from clinimm.report.facts import RunFacts
@@ -32,10 +37,18 @@ _SHOWN = (
     ("encode", "*.json"),
     ("evaluate", "figures/*.svg"),
     ("explain", "*.parquet"),
+    ("audit", "published/audit.json"),
 )
 
 #: Where those and the signed files lie; a change among them makes a run be verified again.
-_WATCHED = ("*.yaml", "*/*.json", "*/*.parquet", "train/model/*", "evaluate/figures/*")
+_WATCHED = (
+    "*.yaml",
+    "*/*.json",
+    "*/*.parquet",
+    "train/model/**/*",
+    "evaluate/figures/*",
+    "audit/published/*.json",
+)
 #: What an explanation on request is computed from, beside the signed files.
 _COMPUTED_FROM = ("encode", "train")
 
@@ -46,11 +59,14 @@ class ServedRun:
     Args:
         workspace: the run.
         manifest: what was signed.
+        release: that the gate lets it be served; None shows it as research.
     """
 
-    def __init__(self, workspace: Workspace, manifest: Manifest) -> None:
+    def __init__(self, workspace: Workspace, manifest: Manifest, release: Allowed | None = None) -> None:
         self.workspace, self.manifest = workspace, manifest
         self.facts = RunFacts(workspace)
+        #: What the gate said when the run was read here; pages ask nobody else.
+        self.facts.release = release
         self.name = workspace.config.name
 
     @cached_property
@@ -163,7 +179,7 @@ class Catalogue:
             Refused: the run was replaced; what was read may be of two runs.
         """
         known = self._known.get(run.name)
-        if known is None or known.run is not run or _state(run.workspace.root) != known.state:
+        if known is None or known.run is not run or self._state(run.workspace.root) != known.state:
             raise Refused(
                 HTTPStatus.CONFLICT, "run-changed", "This run was changed meanwhile. Load the page again.", 5
             )
@@ -176,10 +192,17 @@ class Catalogue:
             return {self.folder.resolve().name: self.folder.resolve()}
         return {path.parent.name: path.parent for path in sorted(self.folder.glob(f"*/{PIPELINE_COPY}"))}
 
+    def _state(self, folder: Path) -> _State:
+        """What a run and its release rest on, and the day: approvals end without a file that changes."""
+        trusted = self._settings.governance or Path(os.environ.get(GOVERNANCE_VARIABLE) or "governance")
+        today = (datetime.now(UTC).date().isoformat(), 0, 0, 0, 0)
+        gate = _files((folder.parent / LOG_FOLDER, "*"), (trusted, "**/*"))
+        return (*_files(*((folder, pattern) for pattern in _WATCHED)), *gate, today)
+
     def _look(self, name: str, folder: Path) -> _Known:
         """A run, verified again whenever one of its files has changed."""
         with self._lock:
-            known, state = self._known.get(name), _state(folder)
+            known, state = self._known.get(name), self._state(folder)
             if known is not None and known.state == state:
                 return known
             # The state is from before: what changes meanwhile is seen the next time.
@@ -190,8 +213,30 @@ class Catalogue:
             known = self._known[name] = _Known(state, run, reason)
             return known
 
+    def _manifest(self, folder: Path) -> Manifest:
+        """What was signed: by the settings' key, else, for service, by an author whom the gate lists."""
+        path, key = folder / "register" / MANIFEST_NAME, self._settings.trusted_key
+        if key is not None or self._settings.unapproved_runs == "research":
+            return verify_manifest(folder, path, key)
+        authors = load_governance(self._settings.governance).keys_of("author")
+        return verify_manifest(folder, path, trusted=authors)
+
+    def _release(self, folder: Path) -> Allowed | None:
+        """That the gate lets a run be served; None where it is shown as research.
+
+        Raises:
+            GateRefused: it does not.
+            ConfigError: there is no ``gate.yaml``.
+        """
+        if self._settings.unapproved_runs == "refuse":
+            return check_run(folder, "serve", load_governance(self._settings.governance))
+        try:
+            return release_of(folder, load_governance(self._settings.governance))
+        except ConfigError:
+            return None
+
     def _verified(self, folder: Path) -> ServedRun:
-        manifest = verify_manifest(folder, folder / "register" / MANIFEST_NAME, self._settings.trusted_key)
+        manifest = self._manifest(folder)
         if load_run(folder).staining is not None:
             raise ConfigError(
                 "it makes stained tiles and no answers about patients; `clinimm report` writes its pages."
@@ -200,7 +245,7 @@ class Catalogue:
             if needed not in manifest.files:
                 raise IntegrityError(f"its signed manifest does not cover {needed}.")
         _check_outputs(folder)
-        run = ServedRun(Workspace(load_run(folder)), manifest)
+        run = ServedRun(Workspace(load_run(folder)), manifest, self._release(folder))
         if run.facts.model_digest != manifest.model_digest:
             raise IntegrityError("its model is not the one that was signed.")
         if run.blocked and self._settings.blocked_runs == "refuse":
@@ -242,10 +287,10 @@ def check_computed_from(run: ServedRun) -> None:
             raise IntegrityError(f"not as its stage wrote it: {stage}/{wrong[0]}.")
 
 
-def _state(folder: Path) -> _State:
-    """Size, time and inode of every file that a page could rest on."""
+def _files(*places: tuple[Path, str]) -> _State:
+    """Size, times and inode of every file that a page could rest on."""
     found = []
-    for pattern in _WATCHED:
+    for folder, pattern in places:
         for path in sorted(folder.glob(pattern)):
             if path.name.startswith("."):
                 continue

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clinimm.serve.access_check import read_lines
-from clinimm.serve.chain import LOG_NAME
+from clinimm.core.check_log import read_lines
+from clinimm.serve.access_log import LOG_NAME
 from clinimm.serve.feedback import FeedbackTable
 
 #: Actions that put a row into the table begin with this.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from typing import Any
 
@@ -10,18 +11,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clinimm.audit.table.page import audit_page
+from clinimm.core.check_log import LogState, read_lines
 from clinimm.core.errors import IntegrityError
 from clinimm.report.model_card import model_card
-from clinimm.serve.access_check import LogState, read_lines, verify_log
+from clinimm.serve.access_check import verify_log
 from clinimm.serve.answers import framed, page_response
 from clinimm.serve.errors import not_found
 from clinimm.serve.feedback import REASONS, Feedback
 from clinimm.serve.feedback_check import check_feedback
+from clinimm.serve.identity import Role
 from clinimm.serve.office import Office, office_of, served_of, session_of
 from clinimm.serve.render import render
+from clinimm.workspace import Workspace
 
 router = APIRouter(include_in_schema=False)
 _LINES = 200
+_JUDGES = frozenset({Role.DATA_SCIENTIST, Role.AUDITOR})
 
 
 @router.get("/runs/{run}/model-card")
@@ -46,13 +51,24 @@ def audit(request: Request, run: str) -> Response:
 
 @router.get("/runs/{run}/audit/page")
 def audit_itself(request: Request, run: str) -> Response:
-    """The audit itself, written from the file that was signed."""
-    content = served_of(request).facts.audit
+    """The audit itself, written from the file that was signed.
+
+    Who judges models (data scientists, auditors) reads small groups with their intervals; clinicians read
+    what may be published, as a small count can tell them who somebody is.
+    """
+    served, roles = served_of(request), session_of(request).user.roles
+    content = served.facts.audit if roles & _JUDGES else _published_audit(served.workspace)
     if content is None:
         raise not_found("audit")
     page = framed(audit_page(content))
-    office_of(request).catalogue.confirm(served_of(request))
+    office_of(request).catalogue.confirm(served)
     return page
+
+
+def _published_audit(workspace: Workspace) -> dict[str, Any] | None:
+    """The published view, which the audit stage's record covers; None where the run has none."""
+    path = workspace.root / "audit" / "published" / "audit.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 @router.get("/feedback")

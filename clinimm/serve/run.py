@@ -28,7 +28,9 @@ def choose_settings(settings: ServeSettings | None, single_user: bool, host: str
                 "and `tls` out of the settings file."
             )
         name = f"[{host}]" if ":" in host else host
-        return found.model_copy(update={"public_url": f"http://{name}:{port}"})
+        # One person on one machine looks at research; nobody is served from there.
+        changes = {"public_url": f"http://{name}:{port}", "unapproved_runs": "research"}
+        return found.model_copy(update=changes)
     if found.oidc is None:
         raise ConfigError(
             "nobody can sign in: name a provider under `oidc` in --config FILE, or give --single-user to use "

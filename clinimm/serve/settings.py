@@ -99,6 +99,14 @@ class ServeSettings(_Frozen):
     blocked_runs: Literal["refuse", "show"] = Field(
         "refuse", description="What happens to a run whose audit blocks it."
     )
+    unapproved_runs: Literal["refuse", "research"] = Field(
+        "refuse",
+        description="What happens to a run that the gate does not let through: it is not served, or shown "
+        "as research. `--single-user` shows it as research.",
+    )
+    governance: Path | None = Field(
+        None, description="Folder of `gate.yaml`; null is `$CLINIMM_GOVERNANCE`, else `governance`."
+    )
     trusted_key: Path | None = Field(
         None, description="Public key (PEM) that must have signed the runs; null is your own."
     )

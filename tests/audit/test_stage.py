@@ -77,7 +77,7 @@ def test_stage_writes_the_evidence_and_tells_the_exit_status(workspace):
     for name in ("audit.json", "published/audit.json"):
         jsonschema.validate(read(workspace, name), SCHEMA)
     page = parsed((workspace.stage("audit") / "audit.html").read_text())
-    assert page.fetched == [] and "script" not in page.tags and "svg" in page.tags
+    assert page.fetched == ["signals.html"] and "script" not in page.tags and "svg" in page.tags
     suite = ElementTree.parse(workspace.stage("audit") / "junit.xml").getroot()
     assert int(suite.get("tests")) == len(content["findings"])
     assert sum(1 for _ in suite.iter("failure")) == 0
@@ -109,7 +109,7 @@ def test_a_second_run_writes_the_same_bytes(workspace):
     run(workspace, QUIET)
     first = files()
     run(workspace, QUIET)
-    assert files() == first and len(first) == 9
+    assert files() == first and len(first) == 11
 
 
 def test_hostile_text_in_the_cohort_stays_text(workspace):
@@ -119,8 +119,10 @@ def test_hostile_text_in_the_cohort_stays_text(workspace):
     run(workspace, QUIET)
     text = (workspace.stage("audit") / "audit.html").read_text()
     page = parsed(text)
-    assert page.fetched == [] and not {"script", "img"} & page.tags
+    assert page.fetched == ["signals.html"] and not {"script", "img"} & page.tags
     assert "{{ 7*7 }}" in text
+    found = parsed((workspace.stage("audit") / "signals.html").read_text())
+    assert found.fetched == ["audit.html"] and not {"script", "img"} & found.tags
 
 
 def test_evaluate_must_have_run(workspace):
@@ -139,7 +141,7 @@ def test_a_wrong_policy_is_a_config_error_with_a_line(workspace, tmp_path):
 def test_page_of_a_blocking_audit_says_so(workspace):
     run(workspace, QUIET)
     page = audit_page(read(workspace) | {"blocks": True, "exit_status": 2})
-    assert "no alias moves to this model (exit status 2)" in page
+    assert "no candidate for approval (exit status 2)" in page
 
 
 def test_a_planted_gap_is_found_and_fails(tables, policy):

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from clinimm.cli import app as cli
-from clinimm.serve.access_log import AccessLog, Entry
-from clinimm.serve.chain import LOG_NAME
+from clinimm.serve.access_log import LOG_NAME, AccessLog, Entry
 
 
 def test_single_user_mode_refuses_other_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,10 @@ def test_brief_evaluation_is_sentence_and_recommendation(
 
 def test_documents_that_are_there_are_named(workspace: Workspace) -> None:
     (workspace.stage("report") / "model_card.html").write_text("")
-    text = json.dumps({"sentence": "x version 3; alias candidate moved to it: the audit passed."})
+    text = json.dumps({"sentence": "x is a candidate: the audit passed."})
     (workspace.stage("register") / "registration.json").write_text(text)
     lines = summary.report_lines(workspace)
-    assert lines[0].startswith("registered: x version 3;")
+    assert lines[0].startswith("gate: x is a candidate")
     assert lines[1] == f"model card: {workspace.root / 'report' / 'model_card.html'}"
     assert len(lines) == 2
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization as form
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from clinimm.core.errors import ConfigError, IntegrityError
 from clinimm.core.sign import check, is_whole, sign, signing_folder
@@ -71,10 +71,10 @@ def test_machine_without_a_key_asks_for_one(tmp_path: Path) -> None:
 
 
 def test_key_of_another_kind_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "ec.key"
-    key = generate_private_key(SECP256R1())
+    file = tmp_path / "rsa.key"
+    key = generate_private_key(65537, 2048)
     file.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
-    with pytest.raises(ConfigError, match="not an Ed25519 key"):
+    with pytest.raises(ConfigError, match="not an Ed25519 or ECDSA key"):
         sign(b"content", file)
     file.write_text("nonsense")
     with pytest.raises(ConfigError, match="not an unencrypted private key"):

@@ -116,7 +116,7 @@ def test_the_board_is_the_same_twice_self_contained_and_names_nobody(
     for kept in (text, page, *(path.read_text() for path in (tmp_path / "incidents").iterdir())):
         assert not any(subject in kept for subject in [*before["subject_id"], *hostile["subject_id"]])
     assert any("device" in line for line in summary_lines(content))
-    assert len(list((tmp_path / "incidents").iterdir())) == 1
+    assert len(list((tmp_path / "incidents").glob("*.json"))) == 1
 
 
 def test_another_model_and_nothing_in_common_are_told(

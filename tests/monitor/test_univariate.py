@@ -53,3 +53,24 @@ def test_a_planted_shift_is_found_and_nothing_else() -> None:
 def test_what_cannot_be_compared_is_passed_over() -> None:
     constant = pd.DataFrame({"a": np.ones(40), "b": [np.nan] * 39 + [1.0], "c": ["x"] * 40})
     assert compare_fields(constant, constant, "max_t", 99, 0) == []
+
+
+@pytest.mark.parametrize("rounded", [8, 1])
+def test_beyond_its_exact_range_the_distance_and_p_value_are_still_those_of_scipy(rounded: int) -> None:
+    generator = np.random.default_rng(3)
+    before = np.round(generator.normal(size=10_500), rounded)
+    now = np.round(generator.normal(0.02, size=4_000), rounded)
+    now[:50] = np.nan
+    (found,) = compare_fields(pd.DataFrame({"x": before}), pd.DataFrame({"x": now}), "fdr", 99, 1)
+    expected = ks_2samp(before, now[50:], method="asymp")
+    assert found.distance == pytest.approx(expected.statistic, abs=1e-12)
+    assert found.p_value == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (found.n, found.reference_n) == (3950, 10_500)
+
+
+def test_values_that_read_alike_are_one_level_and_a_missing_one_is_none() -> None:
+    mixed = pd.Series([1, "1", 2, "2", None] * 20, dtype=object)
+    (found,) = compare_fields(
+        pd.DataFrame({"x": mixed}), pd.DataFrame({"x": mixed.astype("string")}), "fdr", 99, 1
+    )
+    assert (found.distance, found.n) == (0.0, 80)

@@ -39,10 +39,10 @@ def _client(workspace: Workspace) -> "mlflow.MlflowClient":
     return mlflow.MlflowClient(tracking_uri(workspace), tracking_uri(workspace))
 
 
-def test_run_version_alias_and_documents_are_there(workspace: Workspace, registered: Registration) -> None:
+def test_run_model_and_documents_are_there(workspace: Workspace, registered: Registration) -> None:
     client = _client(workspace)
-    version = client.get_model_version_by_alias("hand", "candidate")
-    assert (int(version.version), registered.version, registered.alias) == (1, 1, "candidate")
+    assert registered.candidate and registered.source == f"models:/{registered.model_id}"
+    assert client.get_logged_model(registered.model_id).source_run_id == registered.run_id
     run = client.get_run(registered.run_id)
     assert run.data.params["train.epochs"] == "60"
     assert run.data.metrics["fused.auroc.value"] == 0.9
@@ -50,6 +50,19 @@ def test_run_version_alias_and_documents_are_there(workspace: Workspace, registe
     names = {item.path for item in client.list_artifacts(registered.run_id, "evaluate/figures")}
     assert names == {"evaluate/figures/roc.svg"}
     verify_manifest(workspace.root, workspace.root / "register" / MANIFEST_NAME)
+
+
+def test_nothing_is_registered_before_it_is_approved(workspace: Workspace, registered: Registration) -> None:
+    assert _client(workspace).search_registered_models() == []
+    assert "gate status hand" in registered.sentence
+
+
+def test_bill_of_materials_is_signed_and_tracked(workspace: Workspace, registered: Registration) -> None:
+    manifest = verify_manifest(workspace.root, workspace.root / "register" / MANIFEST_NAME)
+    assert "register/sbom.cdx.json" in manifest.files
+    names = {item.path for item in _client(workspace).list_artifacts(registered.run_id, "register")}
+    assert "register/sbom.cdx.json" in names
+    assert list((workspace.config.runs_dir / "mlartifacts").rglob("bundle/sbom.cdx.json"))
 
 
 def test_everything_lies_in_the_runs_folder(workspace: Workspace, registered: Registration) -> None:
@@ -66,16 +79,12 @@ def test_nothing_is_pickled(workspace: Workspace, registered: Registration) -> N
     assert "model_code_path" in text
 
 
-def test_model_that_broke_the_policy_has_a_version_and_no_alias(workspace: Workspace) -> None:
-    stage.run(workspace, QUIET)
+def test_model_that_broke_the_policy_is_tracked_and_no_candidate(workspace: Workspace) -> None:
     write_audit(workspace, 1)
-    notes = stage.run(workspace, QUIET)
-    client = _client(workspace)
-    assert notes == {"version": 2, "alias": "not moved"}
-    assert int(client.get_model_version_by_alias("hand", "candidate").version) == 1
+    assert stage.run(workspace, QUIET) == {"candidate": "no"}
     found = Registration.read(workspace.root / "register")
-    assert found is not None
-    assert found.alias is None
+    assert found is not None and not found.candidate
+    assert _client(workspace).get_run(found.run_id).data.metrics["n"] == 2
     assert "policy broken" in found.sentence
 
 
@@ -114,9 +123,19 @@ def test_last_candidate_is_found_and_a_refused_one_is_not(
     runs = workspace.config.runs_dir
     assert last_candidate(runs) == workspace.root
     value = json.loads((workspace.root / "register" / "registration.json").read_text())
-    (workspace.root / "register" / "registration.json").write_text(json.dumps(value | {"alias": None}))
+    (workspace.root / "register" / "registration.json").write_text(json.dumps(value | {"candidate": False}))
     with pytest.raises(DataError, match="no run in"):
         last_candidate(runs)
+
+
+def test_registration_of_a_version_without_a_gate_counts_as_none(
+    workspace: Workspace, registered: Registration
+) -> None:
+    path = workspace.root / "register" / "registration.json"
+    value = json.loads(path.read_text())
+    del value["candidate"]
+    path.write_text(json.dumps(value | {"alias": "candidate", "version": 1}))
+    assert Registration.read(workspace.root / "register") is None
 
 
 def test_parameters_name_no_place_on_this_machine(workspace: Workspace) -> None:
@@ -158,7 +177,7 @@ def test_loaded_model_scores_exports_without_unpickling(
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     mlflow.set_tracking_uri(tracking_uri(workspace))
     try:
-        model = mlflow.pyfunc.load_model("models:/hand@candidate")
+        model = mlflow.pyfunc.load_model(registered.source)
     finally:
         mlflow.set_tracking_uri(None)
     answer = model.predict(pd.DataFrame({"export": [str(tmp_path), str(tmp_path / "b")]}))

@@ -231,15 +231,17 @@ def test_context_is_never_called_an_attribution(run) -> None:
     assert "Attention rollout, context only, not an attribution." in page
 
 
-def test_only_a_release_takes_the_banner_away(run) -> None:
+def test_nothing_that_lies_in_the_run_takes_the_banner_away(run) -> None:
+    """Only what people signed does: tests/serve/test_approved.py shows that side."""
     banner = "Research use only. Not for diagnosis"
-    folder = run.workspace.stage("register")
-    for alias, shown in (("candidate", True), ("released", False)):
-        (folder / "registration.json").write_text(json.dumps({"alias": alias}))
-        assert (banner in patient_page(RunFacts(run.workspace), run.subject)) == shown
-    audit = run.workspace.root / "audit" / "audit.json"
-    audit.write_text(json.dumps(json.loads(audit.read_text()) | {"exit_status": 1}))
-    assert banner in patient_page(RunFacts(run.workspace), run.subject), "no release against the audit"
+    root = run.workspace.root
+    claims = {"alias": "champion", "candidate": True, "released": True, "promoted": True, "version": 1}
+    for name in ("register/registration.json", "gate/filed.json"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(json.dumps(claims))
+    audit = root / "audit" / "audit.json"
+    audit.write_text(json.dumps(json.loads(audit.read_text()) | {"exit_status": 0}))
+    assert banner in patient_page(RunFacts(run.workspace), run.subject)
 
 
 def test_a_run_of_an_earlier_version_still_has_pages(run) -> None:

@@ -32,7 +32,9 @@ SUBJECT, OTHER = "S000", "S002"
 SERIES_UID = "1.2.826.0.1.9"
 SLICES = 5
 ORIGIN = "http://127.0.0.1:8000"
-SHOW = {"public_url": ORIGIN, "blocked_runs": "show"}
+#: Runs that nobody approved, and those that the audit blocks, are shown as research.
+RESEARCH = {"blocked_runs": "show", "unapproved_runs": "research"}
+SHOW = {"public_url": ORIGIN, **RESEARCH}
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _refuse_one(workspace: Workspace) -> None:
 
 
 def _record_outputs(root: Path) -> None:
-    for stage in ("ingest", "cohort", "encode", "train", "predict", "evaluate", "explain"):
+    for stage in ("ingest", "cohort", "encode", "train", "predict", "evaluate", "explain", "audit"):
         RunRecord(
             stage, {}, digest_tree(root / stage), {}, "0.1.0+abc", 0, "2026-01-01T00:00:00+00:00",
             "2026-01-01T00:00:07+00:00", {"wall_seconds": 7.0}, {},

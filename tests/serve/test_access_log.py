@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clinimm.core.chain import Head, line_digest
+from clinimm.core.chained_log import ChainedLog
 from clinimm.core.errors import IntegrityError
 from clinimm.core.sign import canonical
 from clinimm.serve.access_check import verify_log
-from clinimm.serve.access_log import AccessLog, Entry
-from clinimm.serve.chain import HEAD_NAME, LOG_NAME, Head, line_digest
+from clinimm.serve.access_log import HEAD_NAME, LOG_NAME, AccessLog, Entry
 from clinimm.serve.errors import LogUnavailable
 
 
@@ -229,7 +230,7 @@ def test_the_server_does_not_sign_a_log_that_was_cut_off_with_its_head(tmp_path:
     unsign(tmp_path, Head(3, json.loads(rows[2])["digest"]))
     with pytest.raises(LogUnavailable):
         log.append(Entry("view-report"))
-    with pytest.raises(IntegrityError, match="not signed by this server's key"):
+    with pytest.raises(IntegrityError, match="not signed by a key that this log trusts"):
         AccessLog(tmp_path)
     assert len(lines(tmp_path)) == 3
 
@@ -248,22 +249,22 @@ def test_a_log_that_was_set_back_while_the_server_runs_closes_it(tmp_path: Path)
 def test_a_log_of_another_key_is_not_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path / "log", 2)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "new"))
-    with pytest.raises(IntegrityError, match="not signed by this server's key"):
+    with pytest.raises(IntegrityError, match="not signed by a key that this log trusts"):
         AccessLog(tmp_path / "log")
 
 
 def test_a_line_that_is_written_during_the_check_is_no_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from clinimm.serve import access_check
+    from clinimm.core import check_log
 
-    log, real = written(tmp_path, 3), access_check.read_lines
+    log, real = written(tmp_path, 3), check_log.read_lines
 
     def slow(path: Path, size: int | None = None):  # type: ignore[no-untyped-def]
         log.append(Entry("view-report"))
         return real(path, size)
 
-    monkeypatch.setattr(access_check, "read_lines", slow)
+    monkeypatch.setattr(check_log, "read_lines", slow)
     state = verify_log(tmp_path)
     assert state.whole and state.lines == 3
 
@@ -292,15 +293,15 @@ def test_after_a_full_disk_the_log_goes_on(
     log = written(tmp_path, 2)
     with monkeypatch.context() as patch:
         if fails == "sign":
-            patch.setattr(AccessLog, "_sign", lambda *given: (_ for _ in ()).throw(OSError(28, "full")))
+            patch.setattr(ChainedLog, "_sign", lambda *given: (_ for _ in ()).throw(OSError(28, "full")))
         else:
-            real = AccessLog._take_back
+            real = ChainedLog._take_back
 
-            def half(self: AccessLog, stream, size: int, before: Head) -> None:  # type: ignore[no-untyped-def]
+            def half(self: ChainedLog, stream, size: int, before: Head) -> None:  # type: ignore[no-untyped-def]
                 real(self, stream, size, before)
                 stream.write(b'{"half')  # nor could it be taken back
 
-            patch.setattr(AccessLog, "_take_back", half)
+            patch.setattr(ChainedLog, "_take_back", half)
             patch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
         with pytest.raises(LogUnavailable):
             log.append(Entry("view-report", subject="S8"))

@@ -16,7 +16,7 @@ from clinimm.serve.limits import BodyLimit, RateLimit
 from clinimm.serve.office import Office
 from clinimm.serve.rules import RULES
 from clinimm.serve.settings import ServeSettings
-from tests.serve.hospital import SUBJECT, Hospital, form, make_client, sign_in
+from tests.serve.hospital import RESEARCH, SUBJECT, Hospital, form, make_client, sign_in
 
 FEEDBACK = f"/runs/mock/patients/{SUBJECT}/feedback"
 
@@ -195,7 +195,7 @@ PROVIDER = {"issuer": "https://id.example", "client_id": "c", "roles": {"x": "cl
 
 
 def deployed(hospital: Hospital, folder: Any, address: str, **settings: Any) -> TestClient:
-    given = {"public_url": "https://here.example", "oidc": PROVIDER, "blocked_runs": "show", **settings}
+    given = {"public_url": "https://here.example", "oidc": PROVIDER, **RESEARCH, **settings}
     office = open_office(hospital.runs, ServeSettings.model_validate(given), folder)
     return TestClient(make_client(office).app, base_url=address)
 

@@ -22,7 +22,7 @@ from clinimm.serve.access_check import verify_log
 from clinimm.serve.feedback import FeedbackTable
 from tests.browsing import until
 from tests.report.conftest import XSS
-from tests.serve.hospital import OTHER, SLICES, SUBJECT, Hospital, build_hospital
+from tests.serve.hospital import OTHER, RESEARCH, SLICES, SUBJECT, Hospital, build_hospital
 
 pytestmark = pytest.mark.slow
 PATIENT = f"/runs/mock/patients/{SUBJECT}"
@@ -114,9 +114,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Pl
     def start(hospital: Hospital, settings: dict[str, Any], single: bool = False) -> Place:
         folder, port = tmp_path_factory.mktemp("application"), free_port()
         address = f"http://127.0.0.1:{port}"
-        (folder / "application.yaml").write_text(
-            json.dumps({"public_url": address, "blocked_runs": "show", **settings})
-        )
+        (folder / "application.yaml").write_text(json.dumps({"public_url": address, **RESEARCH, **settings}))
         command = [sys.executable, "-m", "clinimm", "serve", str(hospital.runs), "--port", str(port)]
         command += ["--config", str(folder / "application.yaml"), "--records", str(folder / "records")]
         process = started([*command, *(["--single-user"] if single else [])], f"{address}/alive")

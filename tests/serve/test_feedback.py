@@ -15,8 +15,7 @@ from clinimm.core.errors import DataError, IntegrityError
 from clinimm.core.event import EVENT_COLUMNS
 from clinimm.core.pseudonym import load_pseudonymiser
 from clinimm.modalities import all_modalities
-from clinimm.serve.access_log import AccessLog, Entry
-from clinimm.serve.chain import LOG_NAME
+from clinimm.serve.access_log import LOG_NAME, AccessLog, Entry
 from clinimm.serve.decisions import Verdict
 from clinimm.serve.feedback import REASONS, Feedback, FeedbackTable
 from clinimm.serve.feedback_check import check_feedback

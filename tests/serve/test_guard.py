@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from clinimm.serve.chain import LOG_NAME
+from clinimm.core.chained_log import ChainedLog
+from clinimm.serve.access_log import LOG_NAME
 from clinimm.serve.errors import LogUnavailable
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
@@ -83,7 +84,7 @@ def test_what_cannot_be_entered_is_not_shown(
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(type(office.log), "_sign", full)
+    monkeypatch.setattr(ChainedLog, "_sign", full)
     answer = client.get(path)
     assert answer.status_code == 503 and "access-log-unavailable" in answer.text
     assert "No space" not in answer.text and SUBJECT not in answer.text.replace(path, "")

@@ -400,7 +400,9 @@ def test_the_whole_way_sets_a_safe_cookie_and_enters_who_came(
     from clinimm.serve.settings import ServeSettings
 
     web = FakeWeb()
-    settings = ServeSettings(public_url="https://here.example", oidc=SETTINGS, blocked_runs="show")
+    settings = ServeSettings(
+        public_url="https://here.example", oidc=SETTINGS, blocked_runs="show", unapproved_runs="research"
+    )
     office = open_office(hospital.runs, settings, tmp_path, web)
     client = TestClient(make_client(office).app, base_url="https://here.example", follow_redirects=False)
     first = client.get("/sign-in?to=//evil.example")
@@ -436,7 +438,9 @@ def test_somebody_without_a_role_stays_outside(hospital: Hospital, tmp_path: Any
     from clinimm.serve.settings import ServeSettings
 
     web = FakeWeb()
-    settings = ServeSettings(public_url="https://here.example", oidc=SETTINGS, blocked_runs="show")
+    settings = ServeSettings(
+        public_url="https://here.example", oidc=SETTINGS, blocked_runs="show", unapproved_runs="research"
+    )
     office = open_office(hospital.runs, settings, tmp_path, web)
     client = TestClient(make_client(office).app, base_url="https://here.example", follow_redirects=False)
     asked = parse_qs(urlsplit(client.get("/sign-in").headers["location"]).query)

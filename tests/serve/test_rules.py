@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from clinimm.serve import app as application
+from clinimm.serve.access_log import LOG_NAME
 from clinimm.serve.app import create_app
-from clinimm.serve.chain import LOG_NAME
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
 from clinimm.serve.rules import RULES

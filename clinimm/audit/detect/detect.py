@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from clinimm.audit.detect.drift import GapDrift, drift_of_gaps
@@ -41,6 +41,9 @@ class Extras:
         period: of each row; its levels in order of time.
         metadata: columns that should not tell the label.
         embedding: of each row.
+        strata: rows of the same number are alike in what goes with the embedding by its making, such as the
+            modalities that there are; null draws permute within them only. None is one stratum.
+        targets: what is to be told from the embedding; None is every attribute and the metadata.
     """
 
     features: Mapping[str, Coded] = field(default_factory=dict)
@@ -48,6 +51,8 @@ class Extras:
     period: Coded | None = None
     metadata: Mapping[str, Coded] = field(default_factory=dict)
     embedding: Float[ndarray, "row feature"] | None = None
+    strata: Int[ndarray, " row"] | None = None
+    targets: Mapping[str, Coded] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,14 +148,15 @@ def detect(
         )
         told_label = () if one is None else (one,)
     if extras.embedding is not None:
-        targets = {**rows.attributes, **extras.metadata}
+        targets = {**rows.attributes, **extras.metadata} if extras.targets is None else extras.targets
+        within = label if extras.strata is None else label + 2 * extras.strata
         told_embedding = tuple(
             probe(
                 extras.embedding,
                 targets,
                 "the embedding",
                 cluster=cluster,
-                within=label,
+                within=within,
                 permutations=_PROBE_PERMUTATIONS,
                 seed=seed,
             )

@@ -133,7 +133,8 @@ def drift_of_gaps(
 def _part(rows: Rows, take: Int[ndarray, " kept"]) -> Rows:
     attributes = {name: Coded(column.code[take], column.levels) for name, column in rows.attributes.items()}
     cluster = None if rows.cluster is None else np.unique(rows.cluster[take], return_inverse=True)[1]
-    return Rows(rows.label[take], rows.probability[take], attributes, cluster, rows.seed)
+    flagged = None if rows.flagged is None else rows.flagged[take]
+    return Rows(rows.label[take], rows.probability[take], attributes, cluster, rows.seed, flagged)
 
 
 def _gaps(

@@ -16,12 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, UInt8
 from numpy import ndarray
 from scipy.stats import rankdata
 
 from clinimm.audit.engine.ranking import Ranking
 from clinimm.audit.engine.rows import Coded, Rows
+from clinimm.audit.groups import MISSING
 
 _FOLDS = 5
 _FEWEST = 10
@@ -80,8 +81,8 @@ def probe(
 
     Args:
         features: what is told from; columns are standardised here, so their scale does not matter.
-        targets: what is to be told. A level with fewer than ten rows on either side is left out, and of
-            two levels only the rarer is probed.
+        targets: what is to be told; levels that the same rows have are one. A level with fewer than ten
+            rows on either side is left out, as is that of missing values; of two only the second is probed.
         source: what the features are, for people.
         cluster: subjects; one row of each is drawn where they have several.
         within: permute only among rows of the same number, such as the label: what the target and the
@@ -95,15 +96,12 @@ def probe(
     fold = np.random.default_rng([seed, 8]).permutation(len(take)) % _FOLDS
     orders = _orders(strata, permutations, seed)
     found, excess, draws = [], [], []
-    for name, column in targets.items():
-        for place in _levels(column.code[take], len(column.levels)):
-            hit = (column.code[take] == place).astype(np.uint8)
-            title = name if column.levels == ("0", "1") else f"{name}: {column.levels[place]}"
-            result, drawn = _probed(values, hit, fold, orders, source, title)
-            spread = max(float(drawn.std()), 1e-9)
-            found.append(result)
-            excess.append((result.auroc - drawn.mean()) / spread)
-            draws.append((drawn - drawn.mean()) / spread)
+    for titles, hit in _asked(targets, take):
+        result, drawn = _probed(values, hit, fold, orders, source, " = ".join(titles))
+        spread = max(float(drawn.std()), 1e-9)
+        found.append(result)
+        excess.append((result.auroc - drawn.mean()) / spread)
+        draws.append((drawn - drawn.mean()) / spread)
     if not found:
         return []
     largest = np.max(draws, axis=0)
@@ -214,10 +212,25 @@ def _one_each(cluster: ndarray | None, rows: int, seed: int) -> Int[ndarray, " k
     return np.sort(order[first])
 
 
-def _levels(code: ndarray, levels: int) -> list[int]:
-    count = np.bincount(code, minlength=levels)
-    able = [place for place in range(levels) if min(count[place], len(code) - count[place]) >= _FEWEST]
-    return [max(able)] if levels == 2 and len(able) == 2 else able
+def _asked(
+    targets: Mapping[str, Coded], take: Int[ndarray, " kept"]
+) -> list[tuple[list[str], UInt8[ndarray, " kept"]]]:
+    """Each level that is probed: its names (a site and its only device are one), and who has it."""
+    asked: dict[bytes, tuple[list[str], UInt8[ndarray, " kept"]]] = {}
+    for name, column in targets.items():
+        code = column.code[take]
+        for place in _levels(code, column.levels):
+            hit = (code == place).astype(np.uint8)
+            title = name if column.levels == ("0", "1") else f"{name}: {column.levels[place]}"
+            asked.setdefault(hit.tobytes(), ([], hit))[0].append(title)
+    return list(asked.values())
+
+
+def _levels(code: ndarray, levels: Sequence[str]) -> list[int]:
+    count = np.bincount(code, minlength=len(levels))
+    able = [place for place in range(len(levels)) if min(count[place], len(code) - count[place]) >= _FEWEST]
+    able = [place for place in able if levels[place] != MISSING]
+    return [max(able)] if len(levels) == 2 and len(able) == 2 else able
 
 
 def _standardised(values: ndarray) -> Float64[ndarray, "row feature"]:

@@ -8,8 +8,6 @@ import numpy as np
 from jaxtyping import Float64, Int
 from numpy import ndarray
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import SplineTransformer
 
 from clinimm.audit.engine.rows import Rows
 from clinimm.evaluate.metrics import EPSILON
@@ -46,6 +44,8 @@ def risk_strata(rows: Rows) -> RiskStrata:
     The model may be miscalibrated for everybody: the curve from risk to outcome is fitted to all
     rows (logistic recalibration), then shifted in each stratum to the rate that was seen.
     """
+    from sklearn.linear_model import LogisticRegression
+
     count = int(np.clip(rows.n // _ROWS_A_STRATUM, 1, _MOST_STRATA))
     edges = np.unique(np.quantile(rows.probability, np.linspace(0, 1, count + 1)[1:-1]))
     _, stratum = np.unique(np.searchsorted(edges, rows.probability, side="right"), return_inverse=True)
@@ -65,6 +65,8 @@ def risk_basis(probability: Float64[ndarray, " row"]) -> Float64[ndarray, "row t
 
     Columns are orthonormal, and the first ones hold the constant.
     """
+    from sklearn.preprocessing import SplineTransformer
+
     logit = logit_of(probability)
     inner = np.unique(np.quantile(logit, np.linspace(0, 1, _KNOTS)))
     if len(inner) < _KNOTS:  # few different risks: each is its own

@@ -243,12 +243,13 @@ def one_row_a_subject(rows: Rows, more: Mapping[str, Coded] | None, seed: int) -
     """Rows with further columns, one drawn for each subject."""
     attributes = {**rows.attributes, **(more or {})}
     if rows.cluster is None:
-        return Rows(rows.label, rows.probability, attributes, None, rows.seed)
+        return Rows(rows.label, rows.probability, attributes, None, rows.seed, rows.flagged)
     order = np.random.default_rng([seed, 6]).permutation(rows.n)
     _, first = np.unique(rows.cluster[order], return_index=True)
     take = np.sort(order[first])
     taken = {name: Coded(column.code[take], column.levels) for name, column in attributes.items()}
-    return Rows(rows.label[take], rows.probability[take], taken, None, rows.seed)
+    flagged = None if rows.flagged is None else rows.flagged[take]
+    return Rows(rows.label[take], rows.probability[take], taken, None, rows.seed, flagged)
 
 
 def _cells(rows: Rows, depth: int) -> _Cells:
@@ -286,7 +287,7 @@ def _cells(rows: Rows, depth: int) -> _Cells:
 
 
 def _questions(rows: Rows, cells: _Cells, threshold: float) -> dict[str, _Question]:
-    flagged, positive = rows.probability >= threshold, rows.label == 1
+    flagged, positive = rows.decision(threshold), rows.label == 1
     strata = risk_strata(rows)
     return {
         "missed": _of_group(cells, positive, ~flagged),

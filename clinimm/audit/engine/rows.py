@@ -155,6 +155,10 @@ class Rows:
     flagged: Bool[ndarray, " row"] | None = None
     repeat: Int[ndarray, " row"] | None = None
 
+    def decision(self, threshold: float) -> Bool[ndarray, " row"]:
+        """Whether each row is flagged."""
+        return self.probability >= threshold if self.flagged is None else self.flagged
+
     @property
     def repeats(self) -> int:
         """Rows that a cross-validation makes of each subject."""
@@ -287,8 +291,7 @@ class Rows:
     def atom_counts(self, threshold: float) -> Int[ndarray, "atom label decision"]:
         """The joint count table: rows of each atom by label and decision (flagged from the threshold on)."""
         atom, codes = self._atoms
-        flagged = self.probability >= threshold if self.flagged is None else self.flagged
-        cell = atom.astype(np.int64) * 4 + self.label * 2 + flagged
+        cell = atom.astype(np.int64) * 4 + self.label * 2 + self.decision(threshold)
         return np.bincount(cell, minlength=4 * len(codes)).reshape(-1, 2, 2)
 
 

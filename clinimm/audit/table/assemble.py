@@ -108,6 +108,8 @@ def assemble(
         "spread": [row for name, study in studies.items() for row in _spread(name, study, policy)],
         "missing": missing,
         "modalities": None,
+        "signals": None,
+        "mitigation": None,
         "waivers": [waiver.model_dump(mode="json") for waiver in waivers],
         "statistics": _statistics(parts[0].study, policy, judgement),
         "policy": {

@@ -9,7 +9,7 @@ from typing import Any
 
 from clinimm.audit.engine.measures import MEASURES
 from clinimm.audit.groups import MISSING
-from clinimm.audit.table.unknown import says_what_is_there
+from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WIDTH = 220
@@ -17,6 +17,9 @@ _WIDTH = 220
 _SHOWN = ("sensitivity", "specificity", "ppv", "auroc", "calibration_slope")
 _MOST_CROSSED = 20
 _MOST_GAPS = 20
+#: How much the first screen (1280 by 800) holds; the rest follows below.
+_FIRST = {"failing": 4, "rules": 3, "levels": 6, "worst": 2, "unknown": 5}
+_GRAVEST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 _SOURCES = {
     "self_report": "self-reported",
     "registry": "from a registry",
@@ -43,9 +46,10 @@ def audit_page(content: Mapping[str, Any]) -> str:
         "figure": _figure,
         "signed": _signed,
         "interval": _interval,
+        "chance": _chance,
     }
     environment.globals |= {"needed": needed_words, "who": who, "bar": _bar, "figure_bar": _figure_bar}
-    environment.globals["is_presence"] = says_what_is_there
+    environment.globals |= {"by_verdict": _by_verdict}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     rules = {rule["id"]: rule | {"words": rule_words(rule)} for rule in content["policy"]["rules"]}
     scales = {rule: _scale(content["findings"], rules[rule]) for rule in rules}
@@ -63,6 +67,10 @@ def audit_page(content: Mapping[str, Any]) -> str:
         classes=[_of_class(content, row) for row in content["tested"]["classes"]],
         modalities=_modalities(content),
         most_crossed=_MOST_CROSSED,
+        most=_FIRST,
+        failing=[row for row in content["findings"] if row["verdict"] == FAIL and row["blocks"]],
+        worst=sorted(content["worst"], key=lambda row: _gravity(content["findings"][row["finding"]])),
+        nothing_shown=_nothing_shown(content),
         missing_level=MISSING,
     )
 
@@ -102,6 +110,21 @@ def who(finding: Mapping[str, Any]) -> str:
     """``race: Asian``, or ``everybody``."""
     overall = finding["attribute"] == "overall"
     return "everybody" if overall else f"{finding['attribute'].replace('_', ' ')}: {finding['level']}"
+
+
+def _by_verdict(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What is broken first, then what is open; otherwise in the audit's order."""
+    return sorted(findings, key=_gravity)
+
+
+def _gravity(finding: Mapping[str, Any]) -> int:
+    return _GRAVEST_FIRST.index(finding["verdict"])
+
+
+def _nothing_shown(content: Mapping[str, Any]) -> bool:
+    """Whether the published view had to hide every group that it names."""
+    groups = [row for row in content["groups"] if row["attributes"]]
+    return bool(content.get("published") and groups) and all(row["figures"] is None for row in groups)
 
 
 def _of_class(content: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,6 +223,10 @@ def _place(value: float, scale: tuple[float, float]) -> float:
 
 def _number(value: float | None, sign: bool = False) -> str:
     return "–" if value is None else f"{value:{'+' if sign else ''}.3f}"
+
+
+def _chance(value: float) -> str:
+    return "<0.001" if value < 0.0005 else _number(value)
 
 
 def _count(value: int | None) -> str:

@@ -21,8 +21,8 @@ def published(audit: Audit, policy: Policy) -> dict[str, Any]:
     """The content that may leave the house: small groups hidden, and what would give them away.
 
     Hidden groups keep their names and lose every number; findings on them keep the verdict. Groups by
-    more attributes than the policy publishes, spread, missing values, gaps by modality and sentences that
-    tell of a hidden group are left out.
+    more attributes than the policy publishes, spread, missing values, gaps by modality, sentences that tell
+    of a hidden group, and what detectors and mitigations found are left out.
     """
     content = audit.content
     hidden: set[_Name] = set()
@@ -47,6 +47,8 @@ def published(audit: Audit, policy: Policy) -> dict[str, Any]:
         "missing": [row for row in content["missing"] if row["attribute"] not in missing_hidden],
         "not_known": _sentences(content, hidden),
         "modalities": _modalities(content["modalities"], hidden),
+        "signals": None,
+        "mitigation": None,
         "published": {
             "minimum": policy.table.published_minimum,
             "hidden_groups": len(hidden),

@@ -1,10 +1,11 @@
-"""Detectors on a table: reads what they look at, and writes ``signals.json`` and ``signals.html``."""
+"""What detectors found: ``signals.json`` and ``signals.html``; and on a table, what they look at."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from numpy import ndarray
 from clinimm.audit.detect.detect import Extras, Signals, detect
 from clinimm.audit.detect_settings import DetectSettings
 from clinimm.audit.engine.rows import Coded, Rows
+from clinimm.audit.table.assemble import Audit
 from clinimm.audit.table.read import coded_column, column_names, load_columns
 from clinimm.audit.table_settings import TableSettings
 from clinimm.core.errors import DataError
 from clinimm.provenance import code_version
 
-SCHEMA = "clinimm.audit-signals/1"
+SCHEMA = "clinimm.audit-signals/2"
 _TEMPLATE = Path(__file__).with_name("signals.html")
 _FIFTHS = 5
 _MOST_NUMBERS = 8
@@ -74,12 +76,38 @@ def read_extras(path: Path, rows: Rows, settings: TableSettings) -> Extras:
     )
 
 
-def signal_files(signals: Signals, name: str) -> dict[str, bytes]:
-    """Path relative to the folder -> content. They hold small counts: for reviewers, not for publication."""
-    content = {"schema": SCHEMA, "code_version": code_version(), "file": name, "alpha": signals.alpha}
-    content |= {"raised": signals.raised, "detectors": signals.as_json()}
+def signal_files(signals: Mapping[str, Signals], name: str) -> dict[str, bytes]:
+    """Path relative to the folder -> content. They hold small counts: for reviewers, not for publication.
+
+    Args:
+        signals: class -> what was found; at least one.
+        name: of what was audited.
+    """
+    classes = [
+        {"class_name": one, "raised": found.raised, "detectors": found.as_json()}
+        for one, found in signals.items()
+    ]
+    alpha = next(iter(signals.values())).alpha
+    content = {"schema": SCHEMA, "code_version": code_version(), "file": name, "alpha": alpha}
+    content |= {"classes": classes}
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return {"signals.json": f"{text}\n".encode(), "signals.html": signals_page(content).encode()}
+
+
+def with_signals(audit: Audit, signals: Mapping[str, Signals]) -> Audit:
+    """The audit with what the detectors found, in sentences; its verdict does not change."""
+    found = [
+        {"class_name": one, "detector": name, "title": TITLES[name], "raised": raised, "sentences": sentences}
+        for one, own in signals.items()
+        for name, (raised, sentences) in own.by_detector.items()
+    ]
+    part = {
+        "alpha": next(iter(signals.values())).alpha,
+        "asked": len(found),
+        "raised": sum(bool(row["raised"]) for row in found),
+        "found": found,
+    }
+    return replace(audit, content=audit.content | {"signals": part})
 
 
 def signals_page(content: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clinimm.audit.engine.measures import MEASURES
 from clinimm.audit.table.judge import TableFinding
 from clinimm.audit.table.list_groups import HAS
 from clinimm.audit.verdict import INCONCLUSIVE
@@ -55,8 +56,10 @@ def _undecided(findings: Sequence[TableFinding]) -> list[str]:
     more = ""
     if counts:
         least, most = min(counts), max(counts)
-        shown_as = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        more = f" About {shown_as} more cases each would settle {len(counts)} of them."
+        if least == most:
+            more = f" About {least:,} more cases would settle each of {len(counts)} of them."
+        else:
+            more = f" More cases needed: about {least:,} for the nearest, {most:,} for the furthest."
     return [f"{len(open_ones)} of {len(findings)} checks are undecided{of}.{more}"]
 
 
@@ -79,8 +82,9 @@ def _hidden_by_missing(
         )
         low, high = widest.allocation if widest is not None and widest.allocation is not None else (0.0, 0.0)
         if widest is not None and high - low > _WORTH_SAYING:
+            title = MEASURES[widest.metric].title
             text += (
-                f"; were they known, the {widest.metric} {widest.stat} of {widest.level} could lie anywhere "
+                f"; were they known, the {widest.stat} in {title} of {widest.level} could lie anywhere "
                 f"from {low:+.3f} to {high:+.3f}"
             )
         said.append(text + ".")

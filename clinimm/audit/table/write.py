@@ -155,11 +155,11 @@ def _junit(content: Mapping[str, Any]) -> bytes:
         case = SubElement(
             suite,
             "testcase",
-            classname=row["rule"],
+            classname=f"audit.{row['rule']}",
             name=f"{row['class_name']}, {row['attribute']}: {row['level']}",
         )
         if row in failed:
-            SubElement(case, "failure", message=row["sentence"])
+            SubElement(case, "failure", type=row["metric"], message=row["sentence"])
         elif row in undecided:
             SubElement(case, "error", type="inconclusive", message=row["sentence"])
         elif row in skipped:

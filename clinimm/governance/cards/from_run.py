@@ -17,6 +17,14 @@ def run_of(audit: Path) -> Path | None:
     return None
 
 
+def audit_file_of(run: Path) -> Path | None:
+    """The ``audit.json`` of a run, the published view where there is one; None where it was not audited."""
+    for path in (run / "audit" / "published" / "audit.json", run / "audit" / "audit.json"):
+        if path.is_file():
+            return path
+    return None
+
+
 def run_texts(run: Path) -> dict[str, Text]:
     """Topic -> what the run's own files say; people's texts come before it.
 

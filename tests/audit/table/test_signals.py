@@ -4,15 +4,19 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import clinimm.audit
 from clinimm.audit.table.read import read_audit_table
 from clinimm.audit.table.signals import read_extras, signal_files, table_signals
 from clinimm.core.errors import DataError
 from tests.audit.table.conftest import draw_table, policy_of, rule
+
+SCHEMA = json.loads(Path(clinimm.audit.__file__).with_name("audit.schema.json").read_text(encoding="utf-8"))
 
 
 def more_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -45,8 +49,14 @@ def test_the_command_writes_signals_and_keeps_its_exit_status(
     result = CliRunner().invoke(app, [*start, *asked])
     assert result.exit_code == plain.exit_code == 0, result.output
     content = json.loads((tmp_path / "out" / "signals.json").read_text())
-    assert set(content["raised"]) == {"slices", "label_validity", "metadata", "embedding"}
-    found = content["detectors"]["slices"]["result"]["found"]
+    (only,) = content["classes"]
+    assert set(only["raised"]) == {"slices", "label_validity", "metadata", "embedding"}
+    told = json.loads((tmp_path / "out" / "audit.json").read_text())["signals"]
+    assert (told["asked"], told["raised"]) == (5, 4)
+    jsonschema.validate(json.loads((tmp_path / "out" / "audit.json").read_text()), SCHEMA)
+    outside = (tmp_path / "out" / "published" / "audit.json").read_text()
+    assert json.loads(outside)["signals"] is None and "creatinine" not in outside
+    found = only["detectors"]["slices"]["result"]["found"]
     assert ["b", "female"] in [one["levels"] for one in found if one["target"] == "missed"]
     page = (tmp_path / "out" / "signals.html").read_text()
     assert "<script" not in page and "race b × sex female" in page
@@ -95,5 +105,7 @@ def test_same_table_same_bytes(write: Callable[..., Path]) -> None:
     path = write(more_columns(draw_table(800)))
     settings = policy_of(rule(), detect={"slices": True, "metadata": ["device"], "time": "admitted"}).table
     rows = read_audit_table(path, settings, ["race", "sex"]).rows
-    first, second = (signal_files(table_signals(path, rows, settings), path.name) for _ in range(2))
+    first, second = (
+        signal_files({"label": table_signals(path, rows, settings)}, path.name) for _ in range(2)
+    )
     assert first == second

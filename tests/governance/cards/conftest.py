@@ -122,6 +122,8 @@ def audit() -> Audit:
         "spread": [],
         "missing": [],
         "modalities": None,
+        "signals": None,
+        "mitigation": None,
         "waivers": [],
         "statistics": {
             "level": 0.95,

@@ -110,8 +110,8 @@ def test_audit_manifest_and_registration_are_there(finished: Workspace) -> None:
     audit = json.loads((finished.root / "audit" / "audit.json").read_text())
     assert audit["verdict"] in {"passed", "broken", "undecided"}
     registration = json.loads((finished.root / "register" / "registration.json").read_text())
-    assert registration["version"] == 1
-    assert (registration["alias"] == "candidate") == (audit["exit_status"] == 0)
+    assert registration["model_id"] is None and registration["run_id"]
+    assert registration["candidate"] == (audit["exit_status"] == 0)
     manifest = json.loads((finished.root / "register" / "manifest.json").read_text())
     assert "evaluate/table.parquet" in manifest["manifest"]["files"]
 

@@ -1,4 +1,4 @@
-"""How the access log lies on the disk: lines that are chained, and a signed end.
+"""How a log lies on the disk: lines that are chained, and a signed end.
 
 A line holds its number, the SHA-256 of the line before (``previous``) and its own (``digest``), so a
 changed, removed, inserted or reordered line breaks the chain. What a chain cannot tell is that its
@@ -19,12 +19,25 @@ from clinimm.core.errors import IntegrityError
 from clinimm.core.record import digest_bytes
 from clinimm.core.sign import Signature, canonical
 
-LOG_NAME = "access.jsonl"
-HEAD_NAME = "access.head.json"
-SCHEMA = "clinimm-access-log/1"
 #: ``previous`` of the first line.
 GENESIS = "0" * 64
 _TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class LogForm:
+    """What one kind of log is called.
+
+    Attributes:
+        title: in messages, such as ``access log``.
+        log_name, head_name: files in the log's folder.
+        schema: form of the signed head.
+    """
+
+    title: str
+    log_name: str
+    head_name: str
+    schema: str
 
 
 @dataclass(frozen=True)
@@ -44,22 +57,23 @@ def line_digest(body: Mapping[str, Any]) -> str:
     return digest_bytes(canonical({key: value for key, value in body.items() if key != "digest"}))
 
 
-def read_head(path: Path) -> tuple[Head, bytes, Signature]:
+def read_head(folder: Path, form: LogForm) -> tuple[Head, bytes, Signature]:
     """The signed end of the chain: what was signed, as bytes, and the signature over it, unchecked.
 
     Raises:
         IntegrityError: the file is absent or is no head.
     """
+    path = folder / form.head_name
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         signed, signature = dict(value["head"]), Signature(**value["signature"])
-        if signed["schema"] != SCHEMA:
-            raise IntegrityError(f"{path}: written in form {signed['schema']}, expected {SCHEMA}.")
+        if signed["schema"] != form.schema:
+            raise IntegrityError(f"{path}: written in form {signed['schema']}, expected {form.schema}.")
         return Head(int(signed["number"]), str(signed["digest"])), canonical(signed), signature
     except FileNotFoundError as error:
         raise IntegrityError(f"{path} is missing: nobody can tell whether the log's end was cut.") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path}: not the signed head of an access log.") from error
+        raise IntegrityError(f"{path}: not the signed head of the {form.title}.") from error
 
 
 def last_line(stream: BinaryIO) -> dict[str, Any]:
@@ -75,7 +89,7 @@ def last_line(stream: BinaryIO) -> dict[str, Any]:
         value = json.loads(text)
         return {**value, "number": int(value["number"]), "digest": str(value["digest"])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError("the access log's last line is not an entry.") from error
+        raise IntegrityError("the log's last line is not an entry.") from error
 
 
 def cut_torn(stream: BinaryIO) -> bytes:
