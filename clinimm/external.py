@@ -11,8 +11,8 @@ from clinimm.workspace import Workspace
 def external_inputs(
     workspace: Workspace, kinds: tuple[str, ...], without_sources: bool = False
 ) -> dict[str, str]:
-    """Name of the outside thing -> SHA-256, for each of ``sources``, ``cohort``, ``policy``,
-    ``findings``.
+    """Name of the outside thing -> SHA-256, for each of ``sources``, ``cohort``, ``policy``, ``waivers``,
+    ``findings`` and ``before``, the run that a mitigation is compared with.
 
     A source is digested by its listing (path, size, modification time), not by its bytes, so
     that a large export is not read twice.
@@ -75,6 +75,15 @@ def _findings(workspace: Workspace) -> dict[str, str]:
     return {"findings file": digest_file(path)} if path is not None and path.is_file() else {}
 
 
+def _before(workspace: Workspace) -> dict[str, str]:
+    mitigation = workspace.config.audit.mitigation
+    if mitigation is None or mitigation.before is None:
+        return {}
+    read = {"run before, predictions": "predict/predictions.parquet", "run before": "evaluate/metrics.json"}
+    paths = {name: mitigation.before / path for name, path in read.items()}
+    return {name: digest_file(path) for name, path in paths.items() if path.is_file()}
+
+
 def _cohort_alone(workspace: Workspace) -> dict[str, str]:
     from clinimm.cohort.stage import cohort_file
 
@@ -91,5 +100,6 @@ _KINDS = {
     "policy": _policy,
     "waivers": _waivers,
     "findings": _findings,
+    "before": _before,
 }
 _WITHOUT_SOURCES = _KINDS | {"sources": _nothing, "cohort": _cohort_alone}

@@ -23,8 +23,13 @@ Work = Callable[[Workspace, Progress], dict[str, Any]]
 #: Says what an unfinished stage was doing; lies in the stage's folder.
 _ATTEMPT = ".attempt"
 
-#: Settings that change how fast a stage is and never what it writes.
-_SPEED_ONLY = {"ingest": ("workers",), "encode": ("cache_dir",)}
+#: Settings that never change what a stage writes: how fast it is, and where a file lies whose content counts.
+_WITHOUT_EFFECT: Any = {
+    "ingest": {"workers"},
+    "encode": {"cache_dir"},
+    "audit": {"policy": True, "waivers": True, "mitigation": {"before"}},
+    "explain": {"findings"},
+}
 
 
 def perform(
@@ -109,15 +114,8 @@ def why_stale(
 
 def settings_of(stage: Stage, workspace: Workspace) -> dict[str, Any]:
     """The part of the pipeline file that ``stage`` depends on."""
-    whole = workspace.config.model_dump(mode="json", by_alias=True)
-    return {
-        section: {
-            key: value for key, value in whole[section].items() if key not in _SPEED_ONLY.get(section, ())
-        }
-        if isinstance(whole[section], dict)
-        else whole[section]
-        for section in stage.sections
-    }
+    whole = workspace.config.model_dump(mode="json", by_alias=True, exclude=_WITHOUT_EFFECT)
+    return {section: whole[section] for section in stage.sections}
 
 
 def inputs_of(

@@ -26,7 +26,11 @@ def resolve(config: PipelineConfig) -> PipelineConfig:
     if config.cohort is not None:
         changes["cohort"] = config.cohort.absolute()
     files = {"policy": config.audit.policy, "waivers": config.audit.waivers}
-    if named := {name: path.absolute() for name, path in files.items() if path is not None}:
+    named: dict[str, Any] = {name: path.absolute() for name, path in files.items() if path is not None}
+    tried = config.audit.mitigation
+    if tried is not None and tried.before is not None:
+        named["mitigation"] = tried.model_copy(update={"before": tried.before.absolute()})
+    if named:
         changes["audit"] = config.audit.model_copy(update=named)
     if config.explain.findings is not None:
         changes["explain"] = config.explain.model_copy(

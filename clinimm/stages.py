@@ -37,7 +37,7 @@ class Stage:
         sections: parts of the pipeline file that change its result.
         reads: files (``cohort/task.json``) and whole stages (``encode/``) that it reads.
         external: what it reads from outside the run: ``sources``, ``cohort``, ``policy``,
-            ``waivers`` or ``findings``.
+            ``waivers``, ``findings`` or ``before``.
         memory: its subfolders that serve its own next run, are no result and always stay.
         staining: what a run for virtual staining does instead; None where that is the same.
     """
@@ -145,7 +145,7 @@ STAGES: tuple[Stage, ...] = (
         "Compare groups of people against the policy.",
         sections=("audit", "evaluate", "staining"),
         reads=("cohort/", "predict/", "evaluate/metrics.json"),
-        external=("policy", "waivers"),
+        external=("policy", "waivers", "before"),
         staining=Staining(
             "clinimm.staining.stages.audit:run",
             "Compare the error of the stain between groups of people.",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clinimm.config import AuditConfig, ExplainConfig, PipelineConfig, SourceConfig
+from clinimm.config import AuditConfig, ExplainConfig, MitigationConfig, PipelineConfig, SourceConfig
 from clinimm.external import external_inputs, sources_are_here
 from clinimm.workspace import Workspace
 
@@ -88,6 +88,23 @@ def test_policy_is_digested_by_content(workspace: Workspace, tmp_path: Path) -> 
     first = external_inputs(Workspace(config), ("policy",))
     policy.write_text("a: 2\n")
     assert external_inputs(Workspace(config), ("policy",)) != first
+
+
+def test_run_that_a_mitigation_is_compared_with_counts_by_what_is_read_of_it(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    before = tmp_path / "plain"
+    audit = AuditConfig(mitigation=MitigationConfig(attribute="sex", before=before))
+    compared = Workspace(workspace.config.model_copy(update={"audit": audit}))
+    assert external_inputs(compared, ("before",)) == {} == external_inputs(workspace, ("before",))
+    seen = []
+    for name in ("predict/predictions.parquet", "evaluate/metrics.json", "train/model.txt"):
+        (before / name).parent.mkdir(parents=True, exist_ok=True)
+        (before / name).write_text("one")
+        seen.append(external_inputs(compared, ("before",)))
+    assert [len(found) for found in seen] == [1, 2, 2]
+    (before / "evaluate" / "metrics.json").write_text("two")
+    assert external_inputs(compared, ("before",)) != seen[-1]
 
 
 def test_known_findings_count_where_there_are_any(workspace: Workspace, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from clinimm import perform, pipeline, stages
-from clinimm.config import PipelineConfig, SourceConfig
+from clinimm.config import AuditConfig, ExplainConfig, MitigationConfig, PipelineConfig, SourceConfig
 from clinimm.core.errors import BusyError, ConfigError, DataError, MissingStageError, StaleStageError
 from clinimm.core.record import RunRecord
 from clinimm.pipeline import run_pipeline, run_stage
 from clinimm.progress import QUIET, Progress
-from clinimm.settings import PIPELINE_COPY
+from clinimm.settings import PIPELINE_COPY, resolve
 from clinimm.stages import Stage
 from clinimm.workspace import Workspace
 
@@ -131,6 +131,27 @@ def test_number_of_workers_is_no_reason_to_ingest_again(kitchen: Kitchen, config
     ingest = config.ingest.model_copy(update={"workers": 7})
     run_pipeline(config.model_copy(update={"ingest": ingest}), progress=QUIET)
     assert kitchen.ran == []
+
+
+def test_stages_depend_on_what_a_file_says_and_not_on_how_it_is_named(config: PipelineConfig) -> None:
+    """A run that is taken up again from its own folder has the paths of its files in full."""
+    named = config.model_copy(
+        update={
+            "audit": AuditConfig(
+                policy=Path("strict.yaml"),
+                waivers=Path("waivers.yaml"),
+                mitigation=MitigationConfig(attribute="sex", before=Path("runs/plain")),
+            ),
+            "explain": ExplainConfig(findings=Path("boxes.csv")),
+        }
+    )
+    again = resolve(named)
+    assert again.audit != named.audit and again.explain != named.explain
+    for stage in stages.STAGES:
+        assert perform.settings_of(stage, Workspace(again)) == perform.settings_of(stage, Workspace(named))
+    stricter = named.model_copy(update={"audit": named.audit.model_copy(update={"detectors": False})})
+    audit = stages.get_stage("audit")
+    assert perform.settings_of(audit, Workspace(stricter)) != perform.settings_of(audit, Workspace(named))
 
 
 def test_seed_and_code_rerun_everything(

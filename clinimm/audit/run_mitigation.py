@@ -80,6 +80,7 @@ def try_mitigations(
             held-out people.
     """
     earlier = None if settings.before is None else _earlier(settings.before, judged)
+    earlier_name = "" if settings.before is None else settings.before.name
     found = []
     for index, (name, study) in enumerate(studies.items()):
         if settings.attribute not in study.rows.attributes:
@@ -101,7 +102,7 @@ def try_mitigations(
             found.append(Trial(name, kind, judge(now, after)))
         if earlier is not None:
             before = _aligned(earlier[name], _Held(study, _names(predictions, judged, index)), name)
-            found.append(Trial(name, f"Training, compared with {settings.before}", judge(before, now)))
+            found.append(Trial(name, f"Training, compared with {earlier_name}", judge(before, now)))
     return found
 
 

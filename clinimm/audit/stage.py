@@ -162,7 +162,8 @@ def audit_lines(content: Mapping[str, Any]) -> list[str]:
 
 def _named(audit: Audit, workspace: Workspace, more: Mapping[str, Any]) -> Audit:
     source = find_policy(workspace.config.audit.policy)
-    policy = audit.content["policy"] | {"path": str(source), "sha256": digest_file(source)}
+    # Its name and not its place, so that the evidence reads the same wherever it is made again.
+    policy = audit.content["policy"] | {"path": source.name, "sha256": digest_file(source)}
     return replace(
         audit, content=audit.content | {"run": workspace.config.name, "policy": policy} | dict(more)
     )

@@ -144,6 +144,17 @@ def test_page_of_a_blocking_audit_says_so(workspace):
     assert "no candidate for approval (exit status 2)" in page
 
 
+def test_evidence_says_what_the_policy_is_and_not_where_it_lies(workspace, tmp_path):
+    places = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        (folder / "strict.yaml").write_bytes(PACKAGED.read_bytes())
+        run(with_audit(workspace, policy=folder / "strict.yaml"), QUIET)
+        places.append((workspace.stage("audit") / "audit.json").read_bytes())
+    assert places[0] == places[1] and json.loads(places[0])["policy"]["path"] == "strict.yaml"
+    assert str(tmp_path).encode() not in places[0]
+
+
 def test_a_planted_gap_is_found_and_fails(tables, policy):
     n, generator = 2000, np.random.default_rng(0)
     label = (np.arange(n) % 5 < 2).astype(float)
