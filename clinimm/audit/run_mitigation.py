@@ -22,7 +22,7 @@ from numpy import ndarray
 from clinimm.audit.engine.rows import Coded, Rows
 from clinimm.audit.mitigate.change import CHANGES, MitigationReport, Predictions, compare
 from clinimm.audit.mitigate.recalibrate import recalibrated
-from clinimm.audit.mitigate.threshold import choose_threshold
+from clinimm.audit.mitigate.threshold import Chosen, choose_threshold
 from clinimm.audit.run_rows import subjects_of
 from clinimm.audit.run_studies import Judged, held_out, studies_of
 from clinimm.audit.table.assemble import Audit
@@ -46,11 +46,13 @@ class Trial:
         class_name: of which outcome.
         title: for people.
         report: before and after, for everybody.
+        how: what to put into the pipeline file to do it; empty where a pipeline cannot.
     """
 
     class_name: str
     title: str
     report: MitigationReport
+    how: str = ""
 
     @property
     def fails(self) -> bool:
@@ -99,7 +101,7 @@ def try_mitigations(
         if settings.most_missed is not None or settings.largest_gap is not None:
             after = Predictions(rows.probability, _chosen(rows, study.threshold, settings))
             kind = f"Thresholds {by}" if settings.by_group else f"One threshold, chosen {by}"
-            found.append(Trial(name, kind, judge(now, after)))
+            found.append(Trial(name, kind, judge(now, after), _how(rows, study.threshold, settings)))
         if earlier is not None:
             before = _aligned(earlier[name], _Held(study, _names(predictions, judged, index)), name)
             found.append(Trial(name, f"Training, compared with {earlier_name}", judge(before, now)))
@@ -109,7 +111,8 @@ def try_mitigations(
 def with_mitigations(audit: Audit, trials: list[Trial]) -> Audit:
     """The audit with what each mitigation did; one that fails makes the audit fail."""
     part = [
-        {"class_name": one.class_name, "title": one.title, "fails": one.fails, **_plain(one.report.as_json())}
+        {"class_name": one.class_name, "title": one.title, "fails": one.fails, "how": one.how}
+        | _plain(one.report.as_json())
         for one in trials
     ]
     content = audit.content | {"mitigation": part}
@@ -162,23 +165,41 @@ def _chosen(rows: Rows, threshold: float, settings: MitigationConfig) -> Bool[nd
     """The decision on every row by thresholds that were chosen without its subject."""
     subject = np.arange(rows.n) if rows.cluster is None else rows.cluster
     fold = (np.random.default_rng([rows.seed, 11]).permutation(int(subject.max()) + 1) % _FOLDS)[subject]
-    column = rows.attributes[settings.attribute]
     flagged = np.zeros(rows.n, dtype=bool)
     for number in np.unique(fold):
-        parts = []
-        for here in (fold != number, fold == number):
-            own = {settings.attribute: Coded(column.code[here], column.levels)}
-            parts.append(Rows(rows.label[here], rows.probability[here], own))
-        chosen = choose_threshold(
-            parts[0],
-            settings.attribute,
-            threshold,
-            most_missed=settings.most_missed,
-            largest_gap=settings.largest_gap,
-            by_group=settings.by_group,
-        )
-        flagged[fold == number] = chosen.flagged(parts[1], settings.attribute)
+        chosen = _choice(_part(rows, fold != number, settings), threshold, settings)
+        flagged[fold == number] = chosen.flagged(_part(rows, fold == number, settings), settings.attribute)
     return flagged
+
+
+def _how(rows: Rows, threshold: float, settings: MitigationConfig) -> str:
+    """The choice from all the people, and how a pipeline does it."""
+    chosen = _choice(rows, threshold, settings)
+    if settings.by_group:
+        return f"From all of them: {chosen.sentence} A run has one threshold, so this is not done anywhere."
+    (value,) = set(chosen.thresholds.values())
+    return (
+        f"From all of them: {chosen.sentence} To do it: evaluate: {{operating_point: threshold, "
+        f"operating_value: {value:g}}}. It was chosen on these people, so judge it on others "
+        "(clinimm validate)."
+    )
+
+
+def _choice(rows: Rows, threshold: float, settings: MitigationConfig) -> Chosen:
+    return choose_threshold(
+        rows,
+        settings.attribute,
+        threshold,
+        most_missed=settings.most_missed,
+        largest_gap=settings.largest_gap,
+        by_group=settings.by_group,
+    )
+
+
+def _part(rows: Rows, here: Bool[ndarray, " row"], settings: MitigationConfig) -> Rows:
+    column = rows.attributes[settings.attribute]
+    own = {settings.attribute: Coded(column.code[here], column.levels)}
+    return Rows(rows.label[here], rows.probability[here], own)
 
 
 @dataclass(frozen=True)

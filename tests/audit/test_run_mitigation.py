@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +59,12 @@ def test_fewer_are_missed_more_are_alarmed_and_the_audit_fails_until_that_is_acc
     assert trial["fails"] and content["blocks"]
     assert (content["exit_status"], content["verdict"]) == (1, "fail")
     assert "serves somebody worse" in content["sentence"]
+    taken = float(re.search(r"operating_value: ([\d.]+)", trial["how"]).group(1))  # type: ignore[union-attr]
+    table = pd.read_parquet(run.root / "predict" / "predictions.parquet").query("split == 'held_out'")
+    sex = pd.read_parquet(run.root / "cohort" / "cohort.parquet").set_index("subject_id")["sex"]
+    positive = table[table["label"] == 1]
+    missed = positive["probability"].lt(taken).groupby(positive["subject_id"].map(sex)).mean()
+    assert missed.max() <= 0.05 and trial["how"] in html.unescape(files[MITIGATION_PAGE].decode())
     page = files[MITIGATION_PAGE].decode()
     assert "false alarms" in page and "<script" not in page
     worse = [key for key, row in by_key.items() if row["verdict"] == "worse"]
@@ -68,6 +76,9 @@ def test_fewer_are_missed_more_are_alarmed_and_the_audit_fails_until_that_is_acc
 
 def test_the_answers_themselves_stay_and_nothing_of_it_is_published(run: Workspace) -> None:
     with_it, files = _asking(run, recalibrate=True)
+    assert with_it["mitigation"][0]["how"] == ""
+    (by_group,) = _asking(run, largest_gap=0.1, by_group=True)[0]["mitigation"]
+    assert "not done anywhere" in by_group["how"] and "operating_value" not in by_group["how"]
     plain, _ = evidence_of_run(run, policy_of(run))
     assert with_it["findings"] == plain.content["findings"] and with_it["groups"] == plain.content["groups"]
     assert json.loads(files["published/audit.json"])["mitigation"] is None
