@@ -36,6 +36,7 @@ from clinimm.audit.engine.rows import Coded, Rows, Segments
 
 _LEVEL, _WANTED = 0.95, 0.94
 _SIZES = (5, 10, 20, 50, 100, 200, 500)
+_ROWS_AT_ONCE = 4_000_000
 _RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 _SIMULATED = (
     "auroc", "auprc", "brier", "ece", "observed_less_predicted", "calibration_intercept",
@@ -103,30 +104,43 @@ def exact_pairs() -> Iterator[Held]:
 def simulated(
     simulations: int, seed: int, names: Sequence[str] = _SIMULATED, most_rows: int = 12_000
 ) -> Iterator[Held]:
-    """Figures of scores: each simulation is a group of one table."""
+    """Figures of scores: each simulation is a group of one table; tables are made one after the other."""
     found: dict[str, dict[str, float]] = {name: {} for name in names}
     reported: dict[str, list[float]] = {name: [] for name in names}
     for positives, prevalence in itertools.product(_SIZES, (0.01, 0.05, 0.2, 0.5)):
         rows = round(positives / prevalence)
         if rows > most_rows or rows < 2 * positives:
             continue
-        for slope, shift in ((1.0, 0.0), (0.6, -0.3), (1.4, 0.3)):
-            generator = np.random.default_rng([seed, positives, round(100 * prevalence), round(10 * slope)])
-            truth, part = _draw(generator, simulations, rows, prevalence, slope, shift)
-            figures = measure(part, 0.2, names)
-            if "ece" in names:
-                truth["ece"] = _true_ece(part, slope, shift)
-            for name in names:
-                low, high = figures[name].bounds(_LEVEL)
-                known = ~np.isnan(low)
-                reported[name].append(float(known.mean()))
-                if known.sum() >= 0.5 * simulations:
-                    inside = (low <= truth[name]) & (truth[name] <= high)
-                    where = f"positives~{positives}, prevalence {prevalence}, slope {slope}"
-                    found[name][where] = float(inside[known].mean())
+        for law in ((1.0, 0.0), (0.6, -0.3), (1.4, 0.3)):
+            generator = np.random.default_rng([seed, positives, round(100 * prevalence), round(10 * law[0])])
+            totals = {name: np.zeros(2, dtype=int) for name in names}  # known, inside
+            left = simulations
+            while left > 0:
+                some = min(left, max(1, _ROWS_AT_ONCE // rows))
+                for name, counts in _covered(_draw(generator, some, rows, prevalence, *law), law, names):
+                    totals[name] += counts
+                left -= some
+            for name, (known, inside) in totals.items():
+                reported[name].append(known / simulations)
+                if known >= 0.5 * simulations:
+                    where = f"positives~{positives}, prevalence {prevalence}, slope {law[0]}"
+                    found[name][where] = inside / known
     for name in names:
         error = lambda value: 2 * math.sqrt(value * (1 - value) / simulations)  # noqa: E731
         yield _worst(f"{name} (reported in {np.mean(reported[name]):.0%})", found[name], error)
+
+
+def _covered(
+    drawn: tuple[dict[str, np.ndarray | float], Segments], law: tuple[float, float], names: Sequence[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Of each measure, in how many simulations there is an interval, and in how many it holds the truth."""
+    truth, part = drawn
+    figures = measure(part, 0.2, names)
+    for name in names:
+        low, high = figures[name].bounds(_LEVEL)
+        known = ~np.isnan(low)
+        true = _true_ece(part, *law) if name == "ece" else truth[name]
+        yield name, np.array([known.sum(), (known & (low <= true) & (true <= high)).sum()])
 
 
 def false_alarms(simulations: int, seed: int) -> list[tuple[str, float, bool]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import pandas as pd
 
@@ -19,6 +19,11 @@ from clinimm.report.words import number
 from clinimm.workspace import Workspace
 
 FoundT = TypeVar("FoundT")
+
+
+#: Groups that a page does not show: small ones on pages that stay with those who treat the patients, and
+#: those that would give a small one away too, where a page goes with the model.
+Hidden = Literal["small", "withheld"]
 
 
 @dataclass(frozen=True)
@@ -181,14 +186,18 @@ class RunFacts:
             tone = "unsure"
         return Verdict(tone, "Does combining the sources help?", verdict["sentence"], points)
 
-    def audit_verdict(self) -> Verdict:
-        """The audit's verdict, with each rule that is not met."""
+    def audit_verdict(self, hidden: Hidden = "small") -> Verdict:
+        """The audit's verdict, with each rule that is not met.
+
+        Args:
+            hidden: which groups the page does not show.
+        """
         if not self.audit:
             return Verdict("fail", "Audit", "This run was not audited. It must not be used for patients.")
         key = str(self.audit["verdict"])
         findings = [row for row in self.audit["findings"] if row["verdict"] != "pass"]
         findings.sort(key=lambda row: row["verdict"] != "fail")
-        points = tuple(f"{row['verdict']}: {self.finding_text(row)}" for row in findings)
+        points = tuple(f"{row['verdict']}: {self.finding_text(row, hidden)}" for row in findings)
         broken = sum(row["verdict"] == "fail" for row in findings)
         if broken:
             text = f"{broken} of {len(self.audit['findings'])} checks of the policy are broken."
@@ -196,12 +205,22 @@ class RunFacts:
             text = str(self.audit["sentence"])
         return Verdict(key if key in {"pass", "fail"} else "unsure", f"Audit: {key}", text, points)
 
-    def finding_text(self, finding: Mapping[str, Any]) -> str:
-        """A finding's sentence; of a group that is too small for a page, without its figures."""
+    def finding_text(self, finding: Mapping[str, Any], hidden: Hidden = "small") -> str:
+        """A finding's sentence; of a group that the page does not show, without its figures."""
+        name = tuple(str(finding[key]) for key in ("class_name", "attribute", "level"))
         n, minimum = finding.get("n"), (self.audit or {}).get("statistics", {}).get("minimum_cell", 0)
-        if n is None or n >= minimum:
+        if name not in self._hidden_groups[hidden] and (n is None or n >= minimum):
             return str(finding["sentence"])
-        return f"{finding['metric']}, {finding['attribute']}: {finding['level']}: too few patients to show"
+        return f"{finding['metric']}, {finding['attribute']}: {finding['level']}: not shown on pages"
+
+    @cached_property
+    def _hidden_groups(self) -> dict[str, set[tuple[str, ...]]]:
+        """Class, attribute and level of the small and of the withheld groups by one attribute."""
+        rows = [row for row in (self.audit or {}).get("groups", ()) if len(row["attributes"]) == 1]
+        return {
+            key: {(row["class_name"], *row["attributes"], *row["levels"]) for row in rows if row[key]}
+            for key in ("small", "withheld")
+        }
 
     def record(self, stage: str) -> RunRecord | None:
         """``record.json`` of a stage, or None where it did not finish."""

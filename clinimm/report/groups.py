@@ -8,7 +8,7 @@ from typing import Any
 
 from clinimm.audit.groups import NO_ATTRIBUTE, OVERALL, RENAMED
 from clinimm.core.prediction import JOIN
-from clinimm.report.facts import RunFacts
+from clinimm.report.facts import Hidden, RunFacts
 
 #: What a rule's metric asks, for a reader who knows no metrics; others are called by their name.
 _ASKED = {
@@ -21,7 +21,9 @@ _ASKED = {
     "npv": "how many of those not flagged do not have it",
     "observed_less_predicted": "whether its percentages come true",
 }
-_SUPPRESSED = {"value": None, "low": None, "high": None, "reason": "too few patients to show"}
+TOO_FEW = "too few patients to show"
+GIVES_AWAY = "not shown: it would tell the size of a group with too few patients to show"
+_SUPPRESSED = {"value": None, "low": None, "high": None, "reason": TOO_FEW}
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,21 @@ def patient_groups(
     return found
 
 
-def audit_rows(facts: RunFacts, class_name: str) -> list[dict[str, Any]]:
+def audit_rows(facts: RunFacts, class_name: str, hidden: Hidden = "small") -> list[dict[str, Any]]:
     """The audit's figures of everybody and of each group by one attribute, of one class.
 
-    Groups that are too small for a page have their name alone; reviewers see them in the audit.
+    Groups that the page does not show have their name alone; reviewers see them in the audit.
     """
     return [
         {
             "attribute": row["attributes"][0] if row["attributes"] else OVERALL,
             "level": row["levels"][0] if row["levels"] else OVERALL,
-            "suppressed": row["small"],
-            "n": None if row["small"] else row["n"],
-            "positives": None if row["small"] else row["positives"],
+            "small": row["small"],
+            "suppressed": row[hidden],
+            "n": None if row[hidden] else row["n"],
+            "positives": None if row[hidden] else row["positives"],
             "figures": {}
-            if row["small"]
+            if row[hidden]
             else {name: _estimate(ends) for name, ends in row["figures"].items()},
         }
         for row in (facts.audit or {}).get("groups", ())

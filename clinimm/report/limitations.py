@@ -105,7 +105,7 @@ def _people(facts: RunFacts) -> list[str]:
     groups = [row for row in (facts.audit or {}).get("groups", ()) if len(row["attributes"]) <= 1]
     small = sum(bool(row["small"]) for row in groups)
     if small:
-        found.append(f"{plural(small, 'group')} are too small to show: nobody knows how they are served.")
+        found.append(f"{plural(small, 'group')} too small to show: nobody knows how they are served.")
     return found
 
 

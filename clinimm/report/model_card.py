@@ -15,7 +15,7 @@ from clinimm.cohort.explain import flow_svg
 from clinimm.core.record import digest_bytes
 from clinimm.report.facts import RunFacts, Verdict, estimate_text
 from clinimm.report.figures import interval_bar
-from clinimm.report.groups import audit_rows
+from clinimm.report.groups import GIVES_AWAY, TOO_FEW, audit_rows
 from clinimm.report.limitations import limitations
 from clinimm.report.markdown import to_html
 from clinimm.report.page import data_uri, render
@@ -54,7 +54,7 @@ def model_card(facts: RunFacts) -> str:
         facts=facts,
         intended=intended_use(),
         registration=registration_verdict(facts),
-        audit=facts.audit_verdict(),
+        audit=facts.audit_verdict("withheld"),
         fusion=facts.fusion_verdict(),
         flow=None if facts.flow is None else _picture(flow_svg(facts.flow).encode("utf-8")),
         metrics=facts.metrics,
@@ -62,6 +62,8 @@ def model_card(facts: RunFacts) -> str:
         group_titles=_GROUP_METRICS,
         pictures=_figures(facts),
         groups=_groups(facts),
+        too_few=TOO_FEW,
+        gives_away=GIVES_AWAY,
         limitations=limitations(facts),
         encoders=_encoders(facts),
         training=_training(facts),
@@ -109,17 +111,18 @@ def _picture(svg: bytes) -> str:
 
 
 def _groups(facts: RunFacts) -> list[dict[str, Any]]:
-    """The audit's table, class by class; sets of sources with their titles."""
-    return [
-        {
-            "class_name": part["class_name"],
-            "rows": [row for row in audit_rows(facts, part["class_name"]) if row["attribute"] != OVERALL],
-            "overall": next(
-                (row for row in audit_rows(facts, part["class_name"]) if row["attribute"] == OVERALL), None
-            ),
-        }
-        for part in (facts.audit or {}).get("tested", {}).get("classes", ())
-    ]
+    """The audit's table, class by class, without what would tell of a small group: a card goes about."""
+    found = []
+    for part in (facts.audit or {}).get("tested", {}).get("classes", ()):
+        rows = audit_rows(facts, part["class_name"], "withheld")
+        found.append(
+            {
+                "class_name": part["class_name"],
+                "rows": [row for row in rows if row["attribute"] != OVERALL],
+                "overall": next((row for row in rows if row["attribute"] == OVERALL), None),
+            }
+        )
+    return found
 
 
 def _encoders(facts: RunFacts) -> list[dict[str, Any]]:

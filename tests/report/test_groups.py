@@ -10,7 +10,7 @@ from clinimm.report.groups import audit_rows, patient_groups
 def row(attributes: list[str], levels: list[str], n: int, **more: Any) -> dict[str, Any]:
     figures = {"auroc": [0.8, 0.7, 0.9], "fnr": [0.2, None, None]}
     found = {"class_name": "severe", "attributes": attributes, "levels": levels, "n": n, "positives": 5}
-    return found | {"small": n < 10, "counts": {}, "figures": figures} | more
+    return found | {"small": n < 10, "withheld": n < 10, "counts": {}, "figures": figures} | more
 
 
 def facts_of(*groups: dict[str, Any]) -> Any:
@@ -41,6 +41,25 @@ def test_a_small_group_shows_no_figure_and_no_count() -> None:
     assert male["n"] is None and male["positives"] is None
 
 
+def test_a_group_that_would_give_a_small_one_away_has_its_name_alone(run: Any) -> None:
+    facts = RunFacts(run.workspace)
+    full = {(*row["attributes"], *row["levels"]): row for row in facts.audit["groups"]}  # type: ignore[index]
+    rows = audit_rows(facts, "severe", "withheld")
+    hidden = [one for one in rows if one["suppressed"]]
+    large = [one for one in hidden if not one["small"]]
+    assert large and all(full[one["attribute"], one["level"]]["n"] >= 10 for one in large)
+    assert all(one["n"] is one["positives"] is None and one["figures"] == {} for one in hidden)
+    finding = {"class_name": "severe", "metric": "fnr", "n": 50, "sentence": "missed 0.300"}
+    finding |= {"attribute": large[0]["attribute"], "level": large[0]["level"]}
+    assert "0.300" not in facts.finding_text(finding, "withheld")
+    assert "0.300" in facts.finding_text(finding), "a patient's own page stays with those who treat"
+    everybody = rows[0]["n"]
+    for attribute in {one["attribute"] for one in rows[1:]}:
+        own = [one for one in rows if one["attribute"] == attribute]
+        left = everybody - sum(one["n"] or 0 for one in own)
+        assert left == 0 or left >= 10, "what is left over tells of a small group"
+
+
 def test_pages_show_everybody_and_single_attributes_of_their_class() -> None:
     rows = audit_rows(FACTS, "severe")
     assert [(one["attribute"], one["level"]) for one in rows] == [
@@ -59,6 +78,7 @@ def test_a_patient_sees_the_own_groups_and_what_is_broken_for_them() -> None:
 
 def test_a_finding_on_a_small_group_is_told_without_its_figures(run: Any) -> None:
     facts = RunFacts(run.workspace)
-    finding = {"metric": "fnr", "attribute": "sex", "level": "x", "n": 9, "sentence": "missed 0.300"}
-    assert facts.finding_text(finding) == "fnr, sex: x: too few patients to show"
+    finding = {"class_name": "severe", "metric": "fnr", "attribute": "sex", "level": "x", "n": 9}
+    finding["sentence"] = "missed 0.300"
+    assert facts.finding_text(finding) == "fnr, sex: x: not shown on pages"
     assert facts.finding_text(finding | {"n": 10}) == "missed 0.300"

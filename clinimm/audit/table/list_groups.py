@@ -13,6 +13,7 @@ from clinimm.audit.engine.measures import measure
 from clinimm.audit.engine.rows import Grouping
 from clinimm.audit.policy import Policy
 from clinimm.audit.table.study import CROSS, Study
+from clinimm.audit.table.suppress import hidden_groups, indicators
 from clinimm.evaluate.estimate import rounded
 
 _CELLS = {
@@ -60,9 +61,24 @@ def in_json(row: dict[str, Any], policy: Policy) -> bool:
 def group_rows(class_name: str, study: Study, policy: Policy) -> Iterator[dict[str, Any]]:
     """A row for everybody, for each group and for each intersection."""
     groupings = shown_groupings(study, policy, policy.table.intersections)
+    withheld = _withheld(study, [one for one in groupings if len(one.attributes) <= 1], policy)
     at_once = max(1, _ROWS_AT_ONCE // study.rows.n)
     for first in range(0, len(groupings), at_once):
-        yield from _rows(class_name, study, policy, groupings[first : first + at_once])
+        for row in _rows(class_name, study, policy, groupings[first : first + at_once]):
+            name = tuple(row["attributes"]), tuple(row["levels"])
+            yield row | {"withheld": row["small"] or name in withheld}
+
+
+def _withheld(
+    study: Study, groupings: Sequence[Grouping], policy: Policy
+) -> set[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Groups by one attribute whose size the model card does not tell: small, or giving one away."""
+    members = indicators([one.of_atom for one in groupings], [one.size for one in groupings])
+    rows = np.concatenate([study.tables(one).counts.sum(axis=(1, 2)) for one in groupings])
+    sizes = np.array([study.subjects(int(count)) for count in rows])
+    hidden = hidden_groups(members, sizes[:, None], policy.statistics.minimum_cell)
+    names = [(tuple(one.attributes), tuple(levels)) for one in groupings for levels in one.levels]
+    return {name for name, out in zip(names, hidden, strict=True) if out}
 
 
 def _rows(

@@ -34,6 +34,7 @@ def group(attributes: list[str], levels: list[str], n: int | None, start: float 
         "n": n,
         "positives": None if n is None else n // 4,
         "small": False,
+        "withheld": False,
         "counts": None if n is None else counts,
         "figures": None if n is None else figures(start),
     }
