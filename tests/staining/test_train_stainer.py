@@ -104,7 +104,7 @@ def test_each_paired_sibling_learns_one_tiny_pair_by_heart(name: str) -> None:
         pair,
         [],
         generator=name,
-        steps=300 if name == "flow" else 80,
+        steps=300 if name == "flow" else 160,
         check_every=300,
         learning_rate=1e-2,
         width=16,

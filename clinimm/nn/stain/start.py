@@ -34,11 +34,15 @@ class ColourStart(nn.Module):
     def forward(
         self, image: Float[Tensor, "batch 3 row column"], stain: Int[Tensor, " batch"]
     ) -> Float[Tensor, "batch 3 row column"]:
-        """The stain as colour alone tells it; may leave [0, 1] a little."""
+        """The stain as colour alone tells it; may leave [0, 1] a little.
+
+        Never in bfloat16: large terms of the polynomial cancel.
+        """
         terms = torch.stack(
             _terms(*image.to(self.coefficients.dtype).unbind(1)), dim=1
         )  # (batch, term, row, column)
-        colour = torch.bmm(self.coefficients[stain], terms.flatten(2))  # (batch, 3, row * column)
+        with torch.autocast(image.device.type, enabled=False):
+            colour = torch.bmm(self.coefficients[stain], terms.flatten(2))  # (batch, 3, row * column)
         return colour.unflatten(2, image.shape[2:]).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ import torch
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import PolynomialFeatures
 
+from clinimm.nn.precision import autocast
 from clinimm.nn.stain.start import ColourStart
 
 
@@ -28,6 +29,19 @@ def test_fitted_to_pairs_it_is_quadratic_regression() -> None:
     # The touch of ridge leaves a trace.
     np.testing.assert_allclose(made, expected.predict(terms.transform(source[:100])), atol=0.01)
     assert torch.equal(start(image, torch.tensor([0])), image)
+
+
+def test_mixed_precision_leaves_it_as_it_is() -> None:
+    """Its large terms cancel: in bfloat16 the sum would be off by more than a network learns."""
+    start, generator = ColourStart(1), torch.Generator().manual_seed(3)
+    source = torch.rand(2000, 3, generator=generator)
+    target = 1 - (1 - source) ** 2 * torch.tensor([0.9, 0.5, 0.7])
+    start.fit_pairs(0, source, target)
+    image, stain = torch.rand(1, 3, 16, 16, generator=generator), torch.zeros(1, dtype=torch.long)
+    plain = start(image, stain)
+    with autocast("bfloat16"):
+        mixed = start(image, stain)
+    torch.testing.assert_close(mixed, plain, rtol=0, atol=0)
 
 
 def test_fitted_to_constant_colours_it_stays_finite() -> None:
