@@ -36,12 +36,18 @@ def run_jobs(work: Callable[[JobT], ResultT], jobs: Sequence[JobT], processes: i
         yield from map(work, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _end_with_parent, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(processes, context, _start, (os.getpid(),)) as pool:
         try:
             yield from pool.map(work, jobs)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _start(parent: int) -> None:
+    """A core a child: libraries that would count all cores for themselves are told so before they load."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _end_with_parent(parent)
 
 
 def _end_with_parent(parent: int) -> None:
