@@ -181,11 +181,16 @@ class CalibrationOf:
         b = near + step
         with np.errstate(invalid="ignore", divide="ignore"):
             determinant = s0 * s2 - s1 * s1
-            rows = residual * (part.logit - part.spread(s1 / s0)) * part.spread(s0 / determinant)
-            effect = design_effect(part, lambda: rows)
+            leaning = residual * (part.logit - part.spread(s1 / s0))  # a row's pull on the slope
             model = s0 / determinant
-            robust = part.total(np.nan_to_num(rows) ** 2)
-            error = np.sqrt(np.maximum(model, robust) * effect)
+            robust = part.total(leaning**2) * model**2
+
+        def rows() -> Float64[ndarray, " row"]:
+            return np.asarray(np.nan_to_num(leaning * part.spread(model)))
+
+        effect = design_effect(part, rows)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.sqrt(np.fmax(model, robust) * effect)
         error[np.isnan(b)] = np.nan
 
         def bounds(level: float) -> Ends:
@@ -198,7 +203,7 @@ class CalibrationOf:
             error,
             self._smaller,
             bounds,
-            lambda: by_block(part, np.nan_to_num(rows)),
+            lambda: by_block(part, rows()),
             "Wald, the larger of model and robust variance, Student's t",
         )
 

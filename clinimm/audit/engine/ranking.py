@@ -55,23 +55,25 @@ class Ranking:
     @cached_property
     def _below(self) -> tuple[Float64[ndarray, " step"], Float64[ndarray, " step"]]:
         """Positives and negatives of the group with a lower score."""
-        return self._before(self._positives), self._before(self._negatives)
+        lower_positives = self._before(self._positives)
+        lower = self._first - self._spread(self.segments.start[:-1])
+        return lower_positives, lower - lower_positives
 
     @cached_property
     def _placements(self) -> tuple[Float64[ndarray, " step"], Float64[ndarray, " step"]]:
         """Share of negatives below a positive of the step; share of positives above a negative."""
         (positives, negatives), (lower_positives, lower_negatives) = self.totals, self._below
-        with np.errstate(invalid="ignore", divide="ignore"):
-            of_positive = (lower_negatives + self._negatives / 2) / self._spread(negatives)
-            above = self._spread(positives) - lower_positives - self._positives / 2
-            return of_positive, above / self._spread(positives)
+        of_positive = (lower_negatives + self._negatives / 2) / self._spread(np.maximum(negatives, 1))
+        all_positives = self._spread(positives)
+        above = all_positives - lower_positives - self._positives / 2
+        return of_positive, above / np.maximum(all_positives, 1)
 
     def auroc(self) -> Figures:
         """AUROC with DeLong's variance on the logit scale."""
         positives, negatives = self.totals
         of_positive, of_negative = self._placements
         with np.errstate(invalid="ignore", divide="ignore"):
-            value = self._total(self._positives * np.nan_to_num(of_positive)) / positives
+            value = self._total(self._positives * of_positive) / positives
             value[(positives == 0) | (negatives == 0)] = np.nan
             first = self._variance(self._positives, of_positive, value, positives)
             second = self._variance(self._negatives, of_negative, value, negatives)
@@ -121,19 +123,25 @@ class Ranking:
         lower_positives, lower_negatives = self._below
         true = self._spread(positives) - lower_positives
         flagged = true + self._spread(negatives) - lower_negatives
+        precision = true / flagged  # a step flags its own rows at least
+        each = self._positives / flagged
+        loss = self._through(each * precision)
+        gain = self._through(each) - loss
         with np.errstate(invalid="ignore", divide="ignore"):
-            precision = true / flagged
             value = self._total(self._positives * precision) / positives
             value[negatives == 0] = np.nan
-            gain = self._through(self._positives * (flagged - true) / flagged**2)
-            loss = self._through(self._positives * true / flagged**2)
-            rows = self._by_label(
-                (precision - self._spread(value) + gain) / self._spread(positives),
-                -loss / self._spread(positives),
-            )
-            effect = design_effect(self.segments, lambda: rows)
-            variance = self.segments.total(np.nan_to_num(rows) ** 2)
-            variance = np.fmax(variance, value * (1 - value) / positives) * effect
+            gain += precision
+            gain -= self._spread(value)
+            squares = self._total(self._positives * gain**2 + self._negatives * loss**2)
+
+        def rows() -> Float64[ndarray, " row"]:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = 1 / self._spread(positives)
+                return np.asarray(self._by_label(gain * share, -loss * share))
+
+        effect = design_effect(self.segments, rows)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            variance = np.fmax(squares / positives**2, value * (1 - value) / positives) * effect
 
         def bounds(level: float) -> Ends:
             low, high = logit_interval(value, np.sqrt(variance), positives / effect - 1, level)
@@ -146,13 +154,13 @@ class Ranking:
             np.sqrt(variance),
             positives,
             bounds,
-            lambda: by_block(self.segments, rows),
+            lambda: by_block(self.segments, rows()),
             "influence, logit scale, Student's t",
         )
 
     def _variance(self, count: ndarray, placed: ndarray, value: ndarray, n: ndarray) -> ndarray:
         """Variance of a mean of placements; NaN with fewer than two."""
-        squares = self._total(count * np.nan_to_num(placed - self._spread(value)) ** 2)
+        squares = self._total(count * (placed - self._spread(value)) ** 2)
         return np.where(n > 1, squares / np.maximum(n - 1, 1) / n, np.nan)
 
     def _by_label(self, of_positive: ndarray, of_negative: ndarray) -> Float64[ndarray, " row"]:
@@ -172,7 +180,7 @@ class Ranking:
 
     def _through(self, steps: Float64[ndarray, " step"]) -> Float64[ndarray, " step"]:
         """Sum over the group's steps up to and with this one."""
-        running = np.cumsum(np.nan_to_num(steps))
+        running = np.cumsum(steps)
         before = np.concatenate([[0.0], running])[self._edge[:-1]]
         return running - self._spread(before)
 
