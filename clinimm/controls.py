@@ -25,6 +25,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from clinimm.cohort.stage import read_spec
 from clinimm.cohort.window import visible
@@ -32,6 +33,7 @@ from clinimm.config import PipelineConfig
 from clinimm.core.prediction import PREDICTION_COLUMNS, modality_key
 from clinimm.corpus import Corpus
 from clinimm.modalities import get_modality
+from clinimm.parallel import cores
 from clinimm.progress import Progress
 from clinimm.tables import Cohort, Fit
 from clinimm.workspace import Workspace
@@ -40,6 +42,7 @@ _COMPONENTS = 40  # principal components of a dense summary
 _METADATA = ("site", "device", "view", "photometric", "dicom_modality", "body_part", "rows", "columns")
 _FEWEST_A_CODE = 5  # training subjects below which a code is no column of its own
 _MOST_CODES = 300
+_CELLS_A_THREAD = 500_000  # on fewer, threads wait for each other longer than they work
 
 
 def control_predictions(
@@ -247,7 +250,8 @@ def _one_target(
     if not x.shape[1] or len(np.unique(y)) < 2:
         return np.tile(prior, (len(rest), 1))
     model = _linear(np.bincount(y)) if kind == "linear" else _trees()
-    model.fit(x, y)
+    with threadpool_limits(max(1, min(cores(), x.size // _CELLS_A_THREAD))):
+        model.fit(x, y)
     chances = np.zeros((len(rest), classes))
     chances[:, model.classes_] = model.predict_proba(rest)
     return chances
