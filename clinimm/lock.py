@@ -15,11 +15,17 @@ LOCK_NAME = ".lock"
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(
+    folder: Path, remedy: str = "Wait until it ends, or give this run another name (--set name=NAME)."
+) -> Iterator[None]:
     """Hold ``folder`` for this process while the block runs.
 
     The lock is POSIX's (``fcntl``), so the system gives it back however the process ends, also
     after ``kill -9``; the file's text only tells a person who holds it.
+
+    Args:
+        folder: what is held; made where it is absent.
+        remedy: what a person can do who finds it held.
 
     Raises:
         BusyError: another live process holds it; names that process.
@@ -32,10 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             stream.seek(0)
             holder = stream.read().strip() or "another process"
-            raise BusyError(
-                f"{folder} is in use by {holder}. Wait until it ends, or give this run another name "
-                "(--set name=NAME)."
-            ) from error
+            raise BusyError(f"{folder} is in use by {holder}. {remedy}") from error
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()

@@ -67,14 +67,17 @@ def files_of(folder: Path) -> dict[str, str]:
     """Path below ``folder`` -> SHA-256 of every file, hidden ones too, in order of the path.
 
     Raises:
-        IntegrityError: a link lies among them: what it leads to is not bound.
+        IntegrityError: the folder is a link or one lies among them: what it leads to is not bound; or
+            something lies there that is neither file nor folder.
     """
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in (folder, *sorted(folder.rglob("*"))):
         if path.is_symlink():
             raise IntegrityError(f"{path}: a link; a signed folder holds files only.")
         if path.is_file():
             found[path.relative_to(folder).as_posix()] = digest_file(path)
+        elif path.exists() and not path.is_dir():
+            raise IntegrityError(f"{path}: neither a file nor a folder.")
     return found
 
 

@@ -107,6 +107,13 @@ def cut_torn(stream: BinaryIO) -> bytes:
     return tail[keep:]
 
 
+def cut_last(stream: BinaryIO) -> bytes:
+    """Remove the last whole line, and give its text; nothing torn may follow it."""
+    text = _last_bytes(stream)
+    stream.truncate(os.fstat(stream.fileno()).st_size - len(text) - 1)
+    return text
+
+
 def _last_bytes(stream: BinaryIO) -> bytes:
     """The last whole line without its end; the block that is looked at doubles until it holds it."""
     size = os.fstat(stream.fileno()).st_size

@@ -14,14 +14,15 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clinimm.core.chain import GENESIS, Head, LogForm, cut_torn, last_line, line_digest, read_head
+from clinimm.core.chain import GENESIS, Head, LogForm, cut_last, cut_torn, last_line, line_digest, read_head
+from clinimm.core.durable import sync_folder, write_durably
 from clinimm.core.errors import IntegrityError
 from clinimm.core.sign import canonical, check_listed, sign
 
@@ -35,6 +36,9 @@ class ChainedLog:
         key_file: private key that signs the head; None is this user's own.
         trusted: further public keys that may have signed the head, as ``Signature.public_key``.
         recovered: further fields of the lines that tell of a recovery after a crash.
+        keep_unsigned: whether the line that a crash left without its signature is signed later; where not,
+            it is taken out, and its text kept in a line that says so. Where a line by itself allows
+            something, as in the gate's log, nobody may have it signed by writing it.
 
     Raises:
         IntegrityError: what lies there does not end as a trusted key signed it.
@@ -48,6 +52,7 @@ class ChainedLog:
         key_file: Path | None = None,
         trusted: Collection[str] = (),
         recovered: Mapping[str, Any] | None = None,
+        keep_unsigned: Callable[[Mapping[str, Any]], bool] = lambda line: True,
     ) -> None:
         self.form = form
         self.path = folder / form.log_name
@@ -55,10 +60,13 @@ class ChainedLog:
         self._key_file = key_file
         self._trusted = {*trusted, sign(b"", key_file).public_key}
         self._recovered = dict(recovered or {})
+        self._keep_unsigned = keep_unsigned
         self._lock = threading.Lock()
         #: The end as this process saw it last: a log never becomes shorter.
         self._newest = Head(0, GENESIS)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            sync_folder(folder.parent)
         with self._open() as stream:
             self._begin(stream)
             self._settle(stream)
@@ -107,7 +115,7 @@ class ChainedLog:
         A half line told of what was never done, because its line was not finished: its text moves
         into a line of its own. A whole line whose head was not signed, if it is the only one, is
         signed now, and the next line says so: it is the one line that the key did not vouch for when
-        it was written.
+        it was written. Where ``keep_unsigned`` says no, it is treated as a half line is.
 
         Raises:
             IntegrityError: the log does not end as it was signed, or is shorter than it was.
@@ -126,8 +134,12 @@ class ChainedLog:
                     f"end. Verifying the {self.form.title} says more; move both files to a safe place before "
                     "you start a new log."
                 )
-            self._sign(found)
-            self._recover(stream, "recover-unsigned-line", asdict(found))
+            if self._keep_unsigned(line):
+                self._sign(found)
+                self._recover(stream, "recover-unsigned-line", asdict(found))
+            else:
+                text = cut_last(stream)
+                self._recover(stream, "recover-unsigned-line", {"text": text.decode("utf-8", "replace")})
         if torn:
             self._recover(stream, "recover-torn-line", {"text": torn.decode("utf-8", "replace")})
 
@@ -164,14 +176,4 @@ class ChainedLog:
     def _sign(self, head: Head) -> None:
         signed = {"schema": self.form.schema, **asdict(head)}
         text = {"head": signed, "signature": asdict(sign(canonical(signed), self._key_file))}
-        partial = self.head_path.with_name(f".{self.form.head_name}.partial")
-        with partial.open("wb") as stream:
-            stream.write(canonical(text) + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(self.head_path)
-        folder = os.open(self.head_path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(self.head_path, canonical(text) + b"\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,20 @@ def load_private(path: Path) -> PrivateKey:
     if not isinstance(key, (Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
         raise ConfigError(f"{path}: the signing key is not an Ed25519 or ECDSA key.")
     return key
+
+
+def check_private_mode(path: Path) -> None:
+    """Refuse a private key that other users of this machine can read or write, as OpenSSH does.
+
+    Raises:
+        ConfigError: they can; says how to mend it.
+    """
+    with suppress(OSError):  # a file that is not there is somebody else's error
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise ConfigError(
+                f"{path}: others on this machine can use this private key. Run: chmod 600 {path}. If anybody "
+                "else may have read it, end it in gate.yaml and make a new one (clinimm gate keygen)."
+            )
 
 
 def load_public(content: bytes, named: str) -> PublicKey:

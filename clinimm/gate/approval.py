@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 from clinimm.core.bundle import Bundle, read_bundle, write_bundle
 from clinimm.core.errors import IntegrityError
 from clinimm.gate.rules import ACTS
 
-SCHEMA = "clinimm.approval/1"
+SCHEMA = "clinimm.approval/2"
 #: Where the claims stand in the bundle's predicate.
 CLAIMS = "clinimm_approval"
 APPROVAL_SUFFIX = ".sigstore.json"
@@ -27,6 +28,7 @@ class Evidence:
         model_name: name in the registry.
         model: digest of the model, as the signed manifest names it.
         files: path in the model's folder -> digest.
+        artifact: path in MLflow's folder of the model -> digest; holds the model and what runs it.
         manifest: of ``register/manifest.json``, which binds predictions, cohort and records.
         audit: of ``audit/audit.json``.
         policy: of the policy that the audit read.
@@ -38,6 +40,7 @@ class Evidence:
     model_name: str
     model: str
     files: Mapping[str, str]
+    artifact: Mapping[str, str]
     manifest: str
     audit: str
     policy: str
@@ -45,7 +48,7 @@ class Evidence:
     author_key: str
 
     @property
-    def digests(self) -> dict[str, str | None]:
+    def digests(self) -> dict[str, Any]:
         """What an approval repeats, beside the model's files."""
         return {key: value for key, value in asdict(self).items() if key != "files"}
 
@@ -159,4 +162,14 @@ def _sorted_files(folder: Path) -> Iterable[Path]:
     return sorted(path for path in folder.glob(f"*{APPROVAL_SUFFIX}") if path.is_file())
 
 
-_DIGESTS = ("run", "model_name", "model", "manifest", "audit", "policy", "intended_use", "author_key")
+_DIGESTS = (
+    "run",
+    "model_name",
+    "model",
+    "artifact",
+    "manifest",
+    "audit",
+    "policy",
+    "intended_use",
+    "author_key",
+)

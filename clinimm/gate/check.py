@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from clinimm.core.chain import Head
+from clinimm.core.durable import write_durably
 from clinimm.core.errors import CliniMMError, IntegrityError
-from clinimm.core.record import write_text
 from clinimm.gate.approval import Approval, Evidence, parse_approval, read_approvals
 from clinimm.gate.evidence import check_waivers, gather
 from clinimm.gate.judge import judge_all, require
-from clinimm.gate.log import PROMOTED, GateLog, log_folder, read_log
+from clinimm.gate.log import PROMOTED, GateLog, digests_of, log_folder, read_log
 from clinimm.gate.refused import GateRefused
 from clinimm.gate.rules import Act, Governance, load_governance
 
@@ -49,7 +49,7 @@ class Filed:
     def write(self, root: Path) -> None:
         """Write it into a run."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
-        write_text(root / GATE_FOLDER / FILED_NAME, text)
+        write_durably(root / GATE_FOLDER / FILED_NAME, text.encode("ascii"))
 
     @classmethod
     def read(cls, root: Path) -> Filed | None:
@@ -67,7 +67,11 @@ class Filed:
                 raise ValueError("another form")
             return found
         except (ValueError, TypeError) as error:
-            raise GateRefused("changed-files", f"{path}: cannot be read.") from error
+            raise GateRefused(
+                "changed-files",
+                f"{path}: cannot be read. Find out who changed it; then delete it and run "
+                "clinimm gate register.",
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ class Allowed:
 def check_run(root: Path, act: Act, governance: Governance, now: datetime | None = None) -> Allowed:
     """Whether a run's model may be registered, promoted or served.
 
+    Served is the champion alone: the model that the gate's log tells was promoted last under its name.
+
     Args:
         root: the run.
         act: what is to be done.
@@ -109,7 +115,13 @@ def check_run(root: Path, act: Act, governance: Governance, now: datetime | None
         GateRefused: no; says which check and why.
         ConfigError: the folder is no run.
     """
-    now = now or datetime.now(UTC)
+    allowed = _check_approved(root, act, governance, now or datetime.now(UTC))
+    if act == "serve":
+        _check_champion(root.name, allowed.evidence, allowed.log)
+    return allowed
+
+
+def _check_approved(root: Path, act: Act, governance: Governance, now: datetime) -> Allowed:
     evidence = gather(root, governance)
     filed = Filed.read(root)
     log = read_log(log_folder(root.parent), governance, filed.head if filed else None)
@@ -117,11 +129,39 @@ def check_run(root: Path, act: Act, governance: Governance, now: datetime | None
     judged = judge_all(texts, evidence, governance, log.revoked, now)
     allowed = Allowed(evidence, require(judged, act, governance), log)
     check_waivers(root, now.date())
-    if act == "serve" and log.last(PROMOTED, evidence) is None:
-        raise GateRefused(
-            "not-promoted", f"{root.name}: the gate's log knows no promotion of this model with this audit."
-        )
     return allowed
+
+
+def could_return(root: Path, governance: Governance | None = None) -> Allowed | None:
+    """That a registrar could promote a run's model (again) and it would be served then, or None.
+
+    This is what an earlier champion is after another was promoted: approved, and superseded.
+    """
+    try:
+        trusted = governance or load_governance()
+        check_run(root, "promote", trusted)
+        allowed = _check_approved(root, "serve", trusted, datetime.now(UTC))
+    except CliniMMError:
+        return None
+    return allowed if allowed.log.last(PROMOTED, allowed.evidence) is not None else None
+
+
+def _check_champion(run: str, evidence: Evidence, log: GateLog) -> None:
+    """The newest promotion under the model's name is of this model with this audit."""
+    if log.last(PROMOTED, evidence) is None:
+        raise GateRefused(
+            "not-promoted",
+            f"{run}: the gate's log knows no promotion of this model with this audit; a registrar runs "
+            f"clinimm gate promote {run}.",
+        )
+    newest = log.champion(evidence.model_name)
+    if newest is not None and newest.get("digests") != digests_of(evidence):
+        raise GateRefused(
+            "superseded",
+            f"{run}: version {newest.get('version')} of {evidence.model_name} (run {newest.get('run')}) was "
+            f"promoted after it, on {str(newest.get('time'))[:10]}. To go back to this one, a registrar runs "
+            f"clinimm gate promote {run}.",
+        )
 
 
 def release_of(root: Path, governance: Governance | None = None) -> Allowed | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from clinimm.core.bundle import files_of
 from clinimm.core.errors import IntegrityError
 from clinimm.core.record import RunRecord, digest_bytes, digest_file
 from clinimm.gate.approval import Evidence
+from clinimm.gate.log import log_folder, read_log
 from clinimm.gate.refused import Code, GateRefused
 from clinimm.gate.rules import Governance
+from clinimm.register.artifact import ARTIFACT_NAME, read_artifact
 from clinimm.register.gate import PASSED
 from clinimm.register.manifest import MANIFEST_NAME, Manifest, verify_manifest
 from clinimm.settings import load_run
@@ -41,7 +43,8 @@ def gather(root: Path, governance: Governance) -> Evidence:
         run=config.name,
         model_name=config.register_.model_name or config.name,
         model=manifest.model_digest,
-        files=files_of(root / _MODEL),
+        files=_model_files(root),
+        artifact=_artifact(root, governance),
         manifest=digest_file(root / "register" / MANIFEST_NAME),
         audit=manifest.files["audit/audit.json"],
         policy=_read_by_audit(root)[_POLICY],
@@ -88,14 +91,37 @@ def _verified(root: Path, governance: Governance) -> Manifest:
         manifest = verify_manifest(root, path, trusted=governance.keys_of("author"))
     except IntegrityError as error:
         raise GateRefused(_code_of(str(error)), f"{root.name}: {error}") from error
-    author = governance.by_text(manifest.signature.public_key)
-    if author is None or not author[1].counts(datetime.fromisoformat(manifest.made).date()):
-        raise GateRefused(
-            "expired-key", f"{root.name}: signed on {manifest.made} with a key that did not count."
-        )
+    made = datetime.fromisoformat(manifest.made).date()
+    _check_in_time(root, manifest.signature.public_key, made, governance)
     if "audit/audit.json" not in manifest.files:
         raise GateRefused("changed-files", f"{root.name}: the manifest covers no audit.")
     return manifest
+
+
+def _check_in_time(root: Path, public_key: str, made: date | None, governance: Governance) -> None:
+    """The author's key counted when it signed.
+
+    Whoever holds a key that has ended can write any day into what it signs. Then the gate's log decides: it
+    must tell of this manifest on a day on which the key still counted.
+    """
+    author, today = governance.by_text(public_key), datetime.now(UTC).date()
+    if author is None:
+        raise GateRefused("unknown-author", f"{root.name}: its author is listed for nobody.")
+    key = author[1]
+    if made is not None and not key.counts(made):
+        raise GateRefused("expired-key", f"{root.name}: signed on {made} with a key that did not count.")
+    if key.counts(today):
+        return
+    manifest = digest_file(root / "register" / MANIFEST_NAME)
+    told = read_log(log_folder(root.parent), governance).first_told(manifest)
+    if told is None or not key.counts(told):
+        when = "tells of it nowhere" if told is None else f"tells of it on {told} first"
+        raise GateRefused(
+            "expired-key",
+            f"{root.name}: the key that signed it counted until {key.valid_until}, and the gate's log "
+            f"{when}. Sign it again with a key that counts: clinimm register {root} --set "
+            "register.signing_key_file=FILE.",
+        )
 
 
 def _code_of(message: str) -> Code:
@@ -108,13 +134,36 @@ def _code_of(message: str) -> Code:
 def _check_model(root: Path, manifest: Manifest) -> None:
     """The manifest's digest of the model is that of the files that lie there, and nothing was added."""
     folder = root / _MODEL
-    there = {f"{_MODEL}/{name}" for name in files_of(folder)}
+    there = {f"{_MODEL}/{name}" for name in _model_files(root)}
     covered = {name for name in manifest.files if name.startswith(f"{_MODEL}/")}
     parts = [folder / name for name in _DIGESTED]
     whole = all(part.is_file() for part in parts)
     digest = digest_bytes("".join(map(digest_file, parts)).encode("ascii")) if whole else None
     if there != covered or digest != manifest.model_digest:
         raise GateRefused("swapped-weights", f"{root.name}: {_MODEL} is not the model that was signed.")
+
+
+def _model_files(root: Path) -> dict[str, str]:
+    try:
+        return files_of(root / _MODEL)
+    except IntegrityError as error:
+        raise GateRefused("swapped-weights", f"{root.name}: {error}") from error
+
+
+def _artifact(root: Path, governance: Governance) -> Mapping[str, str]:
+    """What MLflow keeps of the model, as an author signed it when the run was tracked."""
+    folder = root / "register"
+    if not (folder / ARTIFACT_NAME).is_file():
+        raise GateRefused(
+            "not-registered",
+            f"{root.name}: nobody signed the files that MLflow keeps of it: clinimm register {root}.",
+        )
+    try:
+        found = read_artifact(folder, governance.keys_of("author"))
+    except IntegrityError as error:
+        raise GateRefused("changed-files", f"{root.name}: {error} Then: clinimm register {root}.") from error
+    _check_in_time(root, found.signature.public_key, None, governance)
+    return found.files
 
 
 def _check_audit(root: Path, manifest: Manifest, governance: Governance) -> None:

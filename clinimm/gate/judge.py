@@ -144,7 +144,11 @@ def _check_person(approval: Approval, person: Person, evidence: Evidence, govern
     if approval.person != person.name:
         raise GateRefused("unknown-key", f"it says {approval.person}, and its key belongs to {person.name}.")
     if approval.role in NOT_APPROVING or approval.role not in person.roles:
-        raise GateRefused("wrong-role", f"{person.name} may not approve as {approval.role}.")
+        may = ", ".join(role for role in person.roles if role not in NOT_APPROVING) or "nothing"
+        raise GateRefused(
+            "wrong-role",
+            f"{person.name} may not approve as {approval.role}, but as {may}.",
+        )
     author = governance.by_text(evidence.author_key)
     if author is None:
         raise GateRefused("unknown-author", "the key that signed the run is listed for nobody.")
@@ -163,7 +167,7 @@ def _check_evidence(approved: Evidence, now: Evidence) -> None:
         raise GateRefused("other-policy", "it was signed for an audit under another policy.")
     if approved.intended_use != now.intended_use:
         raise GateRefused("other-intended-use", "it was signed for another text of the intended use.")
-    for what in ("model", "files", "audit", "manifest", "author_key"):
+    for what in ("model", "files", "artifact", "audit", "manifest", "author_key"):
         if getattr(approved, what) != getattr(now, what):
             raise GateRefused(
                 "stale-digest",

@@ -31,6 +31,7 @@ Code = Literal[
     "broken-log",
     "not-registered",
     "not-promoted",
+    "superseded",
     "alias-guarded",
     "stage-guarded",
     "tag-guarded",

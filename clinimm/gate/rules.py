@@ -36,6 +36,8 @@ ACTS: tuple[Act, ...] = ("register", "promote", "serve")
 Role = Literal["author", "auditor", "clinical_safety_officer", "clinical_lead", "registrar"]
 #: Roles that make or file a model and judge none.
 NOT_APPROVING = frozenset({"author", "registrar"})
+#: Two years: about what a key of ``clinimm gate keygen`` lasts.
+_LONGEST_DAYS = 731
 
 
 class Key(Frozen):
@@ -92,7 +94,9 @@ class GateRules(Frozen):
         (Path("policy.yaml"),), description="Policies under which an audit counts, below this folder."
     )
     intended_use: Path | None = Field(None, description="Text of the intended use, below this folder.")
-    longest_days: int = Field(365, ge=1, description="Longest life of an approval, days.")
+    longest_days: int = Field(
+        365, ge=1, le=_LONGEST_DAYS, description="Longest life of an approval, days; at most 731."
+    )
     acts: dict[Act, tuple[Role, ...]] = Field(description="Act -> roles that must have approved it.")
     people: tuple[Person, ...] = Field((), description="Who may sign.")
 

@@ -23,9 +23,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-from clinimm.core.bundle import files_of
 from clinimm.core.errors import CliniMMError, IntegrityError
+from clinimm.core.names import same_name
 from clinimm.gate.approval import CLAIMS, Evidence, parse_approval
+from clinimm.gate.files import check_files, folder_of
 from clinimm.gate.judge import judge_all, require
 from clinimm.gate.refused import GateRefused
 from clinimm.gate.registry import APPROVAL_TAG, CHAMPION, EVIDENCE_TAG, GATED_TAG, REVOKED_TAG, TAGS
@@ -33,8 +34,6 @@ from clinimm.gate.rules import Act, Governance, load_governance
 
 #: Stages that mean use; MLflow keeps them from before there were aliases.
 _SHUT_STAGES = frozenset({"staging", "production"})
-_WEIGHTS = "model.safetensors"
-_WRAPPING = frozenset({".json", ".py", ".txt", ".yaml"})
 
 
 class GatedMixin:
@@ -46,15 +45,15 @@ class GatedMixin:
         """Make a version; of a guarded model only with approvals, in its tags, that fit its files."""
         if self._guarded(name):
             found = {tag.key: tag.value for tag in tags or ()}
-            _decide("register", name, found, _folder_of(self._location(source)))
+            _decide("register", name, found, self._location(source))
         return super().create_model_version(name, source, run_id, tags, *rest, **named)  # type: ignore[misc]
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> Any:
         """Move an alias; ``champion`` of a guarded model only with approvals that fit its files."""
-        if self._guarded(name) and alias.casefold() == CHAMPION:
+        if self._guarded(name) and same_name(alias) == CHAMPION:
             one: ModelVersion = self.get_model_version(name, version)  # type: ignore[attr-defined]
             location = self.get_model_version_download_uri(name, version)  # type: ignore[attr-defined]
-            _decide("promote", name, one.tags, _folder_of(location))
+            _decide("promote", name, one.tags, location)
         return super().set_registered_model_alias(name, alias, version)  # type: ignore[misc]
 
     def transition_model_version_stage(
@@ -149,9 +148,9 @@ def _store_class(workspaces: bool) -> type[SqlAlchemyStore]:
     return type("GatedWorkspaceStore", (GatedMixin, WorkspaceAwareSqlAlchemyStore), {})
 
 
-def _decide(act: Act, name: str, tags: Mapping[str, str], folder: Path) -> None:
+def _decide(act: Act, name: str, tags: Mapping[str, str], location: str) -> None:
     try:
-        _check(act, name, tags, folder, load_governance())
+        _check(act, name, tags, folder_of(location), load_governance())
     except GateRefused as refused:
         raise MlflowException(str(refused), PERMISSION_DENIED) from refused
     except (CliniMMError, OSError) as error:
@@ -170,7 +169,7 @@ def _check(act: Act, name: str, tags: Mapping[str, str], folder: Path, governanc
     evidence = _evidence(name, tags[EVIDENCE_TAG], texts, governance)
     if evidence.policy not in governance.policy_digests():
         raise GateRefused("other-policy", f"{name}: audited under a policy that is not the gate's any more.")
-    _check_files(name, evidence, folder)
+    check_files(name, evidence, folder)
     revoked = [key.removeprefix(REVOKED_TAG) for key in tags if key.startswith(REVOKED_TAG)]
     require(judge_all(texts, evidence, governance, revoked, datetime.now(UTC)), act, governance)
 
@@ -187,28 +186,6 @@ def _evidence(name: str, told: str, texts: Mapping[str, str], governance: Govern
         raise GateRefused("bad-signature", f"{name}: the gate's tags cannot be read ({CLAIMS}).") from error
 
 
-def _check_files(name: str, evidence: Evidence, folder: Path) -> None:
-    """The version points at the approved weights, and at nothing else that could be taken for them."""
-    try:
-        everything = files_of(folder)
-    except IntegrityError as error:  # a link leads to what nobody approved
-        raise GateRefused("swapped-weights", f"{name}: {error}") from error
-    weights = sorted(folder.rglob("*.safetensors"))
-    if [path.name for path in weights] != [_WEIGHTS]:
-        raise GateRefused("swapped-weights", f"{name}: {len(weights)} files of weights, expected one.")
-    there = files_of(weights[0].parent)
-    if wrong := [path for path, digest in there.items() if evidence.files.get(path) != digest]:
-        raise GateRefused("swapped-weights", f"{name}: not as approved: {', '.join(wrong)}.")
-    beside = [path for path in everything if weights[0].parent not in (folder / path).parents]
-    if strange := [path for path in beside if not _is_wrapping(Path(path))]:
-        raise GateRefused("swapped-weights", f"{name}: nobody approved {', '.join(strange)}.")
-
-
-def _is_wrapping(path: Path) -> bool:
-    """What MLflow and CliniMM lay around the model; a pickle or weights in another form are not."""
-    return path.name == "MLmodel" or path.suffix in _WRAPPING
-
-
 def _ours(key: str) -> bool:
     """Whether the gate writes a tag; MySQL and SQL Server find it in any case and with trailing spaces."""
     return key.strip().casefold().startswith(TAGS)
@@ -219,13 +196,6 @@ def _may_add(name: str, tag: ModelVersionTag, there: Mapping[str, str]) -> None:
         return  # whoever may not promote may still stop
     if not tag.key.startswith(APPROVAL_TAG) or there.get(tag.key, tag.value) != tag.value:
         _refuse("tag-guarded", f"{name}: the tag {tag.key} is the gate's; clinimm gate writes it.")
-
-
-def _folder_of(location: str) -> Path:
-    """The files of a version on this machine; fetched where they lie elsewhere."""
-    from mlflow.artifacts import download_artifacts
-
-    return Path(download_artifacts(artifact_uri=location))
 
 
 def _refuse(code: Any, reason: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from clinimm.gate.check import FILED_NAME, GATE_FOLDER, Filed, release_of
+from clinimm.gate.check import FILED_NAME, GATE_FOLDER, Filed, could_return
 from clinimm.gate.rules import Governance
 from clinimm.monitor.incident import Incident
 from clinimm.register.registration import Registration
@@ -40,7 +40,7 @@ def propose(
     incidents: Sequence[Incident],
     governance: Governance | None = None,
 ) -> Proposal:
-    """The newest earlier version that the gate would let serve today and that no incident names.
+    """The newest earlier version that the gate would let be promoted and served, and that no incident names.
 
     Args:
         runs_dir: folder of the runs, with what the gate filed in them; None where the model is no run's.
@@ -59,7 +59,7 @@ def propose(
         if one.model_name in names and one.model_digest not in blamed and one.version < last
     ]
     for one in sorted(earlier, key=lambda found: (-found.version, found.root.name)):
-        allowed = release_of(one.root, governance)
+        allowed = could_return(one.root, governance)
         if allowed is not None:
             return _to(one, allowed.sentence)
     return Proposal(

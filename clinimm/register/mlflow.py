@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clinimm import __version__
+from clinimm.core.bundle import files_of
 from clinimm.register.registration import Registration
 from clinimm.register.sbom import SBOM_NAME
 from clinimm.score import write_bundle
@@ -90,6 +91,17 @@ def track_files(workspace: Workspace, model: Path, *others: Path) -> Tracked:
             source = str(mlflow.get_artifact_uri(model.name))
         named = (mlflow.get_tracking_uri(), run.info.run_id, model_name(workspace))
         return Tracked(*named, source, None)
+
+
+def tracked_files(workspace: Workspace, tracked: Tracked) -> dict[str, str]:
+    """Path -> SHA-256 of every file that MLflow keeps of a tracked model, those of its own among them."""
+    from mlflow.artifacts import download_artifacts
+
+    with session(workspace) as client:
+        place = tracked.source
+        if tracked.model_id is not None:
+            place = str(client.get_logged_model(tracked.model_id).artifact_location)
+        return files_of(Path(download_artifacts(artifact_uri=place)))
 
 
 def attach_reports(workspace: Workspace) -> None:

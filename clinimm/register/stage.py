@@ -10,9 +10,10 @@ from typing import Any
 
 from clinimm.core.record import RunRecord, digest_file
 from clinimm.progress import Progress
+from clinimm.register.artifact import write_artifact
 from clinimm.register.gate import Decision, decide
 from clinimm.register.manifest import MANIFEST_NAME, Manifest, write_manifest
-from clinimm.register.mlflow import Tracked, track
+from clinimm.register.mlflow import Tracked, track, tracked_files
 from clinimm.register.registration import Registration, sentence
 from clinimm.register.sbom import SBOM_NAME, write_sbom
 from clinimm.workspace import Workspace
@@ -39,6 +40,11 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         workspace.config.register_.signing_key_file,
     )
     tracked = track(workspace)
+    write_artifact(
+        workspace.stage("register"),
+        tracked_files(workspace, tracked),
+        workspace.config.register_.signing_key_file,
+    )
     registration = _registration(workspace, tracked, decision, manifest)
     registration.write(workspace.stage("register"))
     progress.say(f"  {registration.sentence}")

@@ -15,9 +15,10 @@ from typing import Any
 
 from clinimm.core.record import RunRecord, digest_file
 from clinimm.progress import Progress
+from clinimm.register.artifact import write_artifact
 from clinimm.register.gate import decide
 from clinimm.register.manifest import MANIFEST_NAME, write_manifest
-from clinimm.register.mlflow import track_files
+from clinimm.register.mlflow import track_files, tracked_files
 from clinimm.register.registration import Registration, sentence
 from clinimm.register.sbom import SBOM_NAME, write_sbom
 from clinimm.report.staining import write_figures
@@ -48,6 +49,11 @@ def run(workspace: Workspace, progress: Progress) -> dict[str, Any]:
         figures.mkdir()
         write_figures(workspace, figures)
         tracked = track_files(workspace, model, figures)
+    write_artifact(
+        workspace.stage("register"),
+        tracked_files(workspace, tracked),
+        workspace.config.register_.signing_key_file,
+    )
     registration = Registration(
         **asdict(tracked),
         candidate=decision.candidate,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -270,15 +271,26 @@ def _check_outputs(folder: Path) -> None:
         raise IntegrityError(f"not as its stages wrote it: {', '.join(wrong)}.")
 
 
-def check_computed_from(run: ServedRun) -> None:
+@contextmanager
+def computed_from_signed(run: ServedRun) -> Iterator[None]:
     """The fits and tokens that an explanation is computed from are those that the run's records name.
 
-    They are large and no page shows them, so they are read when they are used.
+    They are large and no page shows them, so they are read when they are used. What is swapped while the
+    block runs is found at its end, also where it was put back: nobody can set the time of change (ctime).
 
     Raises:
-        IntegrityError: one is not as its stage wrote it.
+        IntegrityError: one is not as its stage wrote it, or was touched meanwhile.
     """
     root = run.workspace.root
+    places = [(root / stage, "**/*") for stage in _COMPUTED_FROM]
+    before = _files(*places)
+    _check_computed_from(root)
+    yield
+    if _files(*places) != before:
+        raise IntegrityError("a file that the explanation is computed from was changed meanwhile.")
+
+
+def _check_computed_from(root: Path) -> None:
     for stage in _COMPUTED_FROM:
         record = RunRecord.read(root / stage)
         known = record.outputs if record is not None else {}

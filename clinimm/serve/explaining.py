@@ -13,7 +13,7 @@ from clinimm.core.errors import CliniMMError
 from clinimm.lock import locked
 from clinimm.progress import QUIET
 from clinimm.report.subject import is_explained, read_subject
-from clinimm.serve.catalogue import ServedRun, check_computed_from
+from clinimm.serve.catalogue import ServedRun, computed_from_signed
 from clinimm.serve.errors import Refused
 from clinimm.serve.vouchers import Vouchers, requested_folder
 
@@ -46,8 +46,8 @@ class Explainer:
             from clinimm.explain.stage import explain_subjects
 
             with locked(run.workspace.root):
-                check_computed_from(run)
-                explain_subjects(run.workspace, [subject_id], QUIET)
+                with computed_from_signed(run):
+                    explain_subjects(run.workspace, [subject_id], QUIET)
                 self._vouchers.vouch(run, subject_id)
         except CliniMMError as error:
             raise Refused(

@@ -71,6 +71,50 @@ def test_new_key_prints_an_entry_that_the_rules_take(
     assert run(command) == 2 and "never overwritten" in capsys.readouterr().err
 
 
+def test_each_verb_in_the_wrong_order_tells_the_step_that_comes_first(
+    registry: Hospital, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, key = str(registry.root), ["--key", str(registry.key("registrar"))]
+    runs = str(registry.root.parent)
+
+    def said(code: int, *command: str) -> str:
+        assert run(list(command)) == code
+        found = capsys.readouterr()
+        return f"{found.out} {found.err}"
+
+    assert "begins with clinimm gate register" in said(2, "gate", "log", runs)
+    assert "clinimm gate log" in said(2, "gate", "countersign", runs, *key)
+    assert "clinimm approve RUN --role auditor" in said(2, "gate", "register", root, *key)
+    for role in ("auditor", "clinical_safety_officer"):
+        mine = ["--role", role, "--key", str(registry.key(role))]
+        told = said(0, "approve", root, *mine)
+    assert f"next: a registrar runs: clinimm gate register {root}" in told
+    assert f"clinimm gate register {root}" in said(2, "gate", "promote", root, *key)
+    assert "clinimm gate promote" in said(2, "gate", "champion", root)
+    assert f"next: a registrar runs: clinimm gate promote {root}" in said(0, "gate", "register", root, *key)
+    assert "clinimm gate promote" in said(2, "gate", "champion", root)
+    said(0, "gate", "promote", root, *key)
+    assert "next      nothing; it is served" in said(0, "gate", "status", root)
+
+
+def test_signer_without_a_key_or_with_another_role_is_told_what_to_do(
+    hospital: Hospital, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, key = str(hospital.root), str(tmp_path / "none.key")
+    assert run(["approve", root, "--role", "auditor", "--key", key]) == 2
+    assert "clinimm gate keygen NAME --role auditor" in capsys.readouterr().err
+    assert run(["approve", root, "--role", "physician", "--key", str(hospital.key("auditor"))]) == 2
+    assert "may not approve as physician, but as auditor" in capsys.readouterr().err
+    assert run(["gate", "keygen", "A", "--role", "physician", "--out", key]) == 2
+    assert "expected author, auditor" in capsys.readouterr().err
+    assert run(["gate", "keygen", "A", "--out", str(tmp_path / "a.pub")]) == 2
+    assert "another ending" in capsys.readouterr().err
+    assert run(["gate", "keygen", "A", "--out", key]) == 0
+    assert "keep it to yourself" in capsys.readouterr().err
+    assert run(["approve", root, "--role", "auditor", "--key", key]) == 2
+    assert "clinimm gate keygen` printed" in capsys.readouterr().err
+
+
 def test_governance_is_the_folder_that_is_given(hospital: Hospital, tmp_path: Path) -> None:
     assert run(["gate", "status", str(hospital.root), "--governance", str(tmp_path)]) == 2
     assert load_governance().folder == hospital.governance.folder

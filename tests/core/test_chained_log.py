@@ -53,3 +53,21 @@ def test_a_log_is_not_taken_for_one_of_another_kind(tmp_path: Path, keys: list[P
     other = LogForm("other log", FORM.log_name, FORM.head_name, "other/1")
     with pytest.raises(IntegrityError, match="expected other/1"):
         ChainedLog(tmp_path / "log", other, keys[0])
+
+
+@pytest.mark.parametrize(("keeps", "actions"), [(True, ["x", "y", "recover-unsigned-line", "z"]),
+                                                (False, ["x", "recover-unsigned-line", "z"])])  # fmt: skip
+def test_line_that_a_crash_left_unsigned_is_signed_or_taken_out(
+    tmp_path: Path, keys: list[Path], keeps: bool, actions: list[str]
+) -> None:
+    folder = tmp_path / "log"
+    log = ChainedLog(folder, FORM, keys[0])
+    log.append({"action": "x"})
+    before = (folder / "test.head.json").read_bytes()
+    log.append({"action": "y"})
+    (folder / "test.head.json").write_bytes(before)
+    ChainedLog(folder, FORM, keys[0], keep_unsigned=lambda line: keeps).append({"action": "z"})
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_bytes().splitlines()]
+    assert [row["action"] for row in rows] == actions
+    assert keeps or '"action":"y"' in rows[1]["detail"]["text"]
+    assert check_log(folder, FORM, partial(check_listed, trusted=[_public(keys[0])])).whole

@@ -19,6 +19,7 @@ from clinimm.gate import actions
 from clinimm.gate.approval import APPROVAL_SUFFIX, Evidence, Terms, sign_approval
 from clinimm.gate.evidence import gather
 from clinimm.gate.rules import Governance, load_governance
+from clinimm.register.artifact import write_artifact
 from clinimm.register.manifest import write_manifest
 from clinimm.register.registration import Registration
 from clinimm.settings import write_settings
@@ -131,6 +132,7 @@ def sign_run(workspace: Workspace, governance: Governance, author: Path, **audit
     replace(record, inputs={**record.inputs, "policy file": policy}).write(root / "audit")
     parts = [digest_file(root / "train" / "model" / name) for name in ("config.json", "model.safetensors")]
     manifest = write_manifest(workspace, digest_bytes("".join(parts).encode()), policy, author)
+    write_artifact(root / "register", files_of(root / "train" / "model"), author)
     store = f"sqlite:///{(workspace.config.runs_dir / 'mlflow.db').absolute()}"
     name = workspace.config.register_.model_name or workspace.config.name
     Registration(

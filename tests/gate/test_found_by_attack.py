@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -79,18 +80,22 @@ def test_champion_from_before_the_gate_does_not_stay(registry: Hospital, plugin:
     assert registry.register() == 2
 
 
-@pytest.mark.parametrize("what", ["python_model.pkl", "weights.pt", "link"])
+@pytest.mark.parametrize(
+    "what", ["python_model.pkl", "weights.pt", "MLmodel", "code/loader.py", "link", "pipe"]
+)
 def test_version_with_something_beside_the_approved_weights(
     champion: Hospital, client: "mlflow.MlflowClient", what: str
 ) -> None:
     tags = dict(client.get_model_version("hand", "1").tags)
     folder = champion.root.parent / "other"
-    shutil.copytree(champion.root / "train" / "model", folder / "data" / "model")
-    (folder / "MLmodel").write_text("flavors: {}\n")
+    shutil.copytree(champion.root / "train" / "model", folder)
     assert int(client.create_model_version("hand", folder.as_uri(), tags=tags).version) == 2
     if what == "link":
         (folder / what).symlink_to(champion.keys)
+    elif what == "pipe":
+        os.mkfifo(folder / what)
     else:
+        (folder / what).parent.mkdir(exist_ok=True)
         (folder / what).write_bytes(b"others!")
     code = "swapped-weights"
     _refused_by_mlflow(lambda: client.create_model_version("hand", folder.as_uri(), tags=tags), code)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pandas as pd
 import pytest
 
-from clinimm.core.errors import AuditGateError, DataError, MissingStageError
+from clinimm.core.bundle import files_of
+from clinimm.core.errors import AuditGateError, DataError, IntegrityError, MissingStageError
+from clinimm.core.keys import as_text, load_private
+from clinimm.core.sign import own_key
 from clinimm.origin import read_origin
 from clinimm.progress import QUIET
 from clinimm.register import stage
+from clinimm.register.artifact import read_artifact
 from clinimm.register.manifest import MANIFEST_NAME, verify_manifest
 from clinimm.register.mlflow import attach_reports, metrics, parameters, tracking_uri
 from clinimm.register.registration import Registration, last_candidate
@@ -50,6 +56,21 @@ def test_run_model_and_documents_are_there(workspace: Workspace, registered: Reg
     names = {item.path for item in client.list_artifacts(registered.run_id, "evaluate/figures")}
     assert names == {"evaluate/figures/roc.svg"}
     verify_manifest(workspace.root, workspace.root / "register" / MANIFEST_NAME)
+
+
+def test_every_file_that_mlflow_keeps_is_signed(workspace: Workspace, registered: Registration) -> None:
+    own = as_text(load_private(own_key()).public_key())
+    signed = read_artifact(workspace.root / "register", [own])
+    place = Path(
+        url2pathname(
+            urlsplit(_client(workspace).get_logged_model(registered.model_id).artifact_location).path
+        )
+    )
+    assert signed.files == files_of(place)
+    assert {"MLmodel", "requirements.txt", "pyfunc_model.py"} <= signed.files.keys()
+    assert signed.manifest == registered.manifest_digest
+    with pytest.raises(IntegrityError, match="nobody here vouches"):
+        read_artifact(workspace.root / "register", [])
 
 
 def test_nothing_is_registered_before_it_is_approved(workspace: Workspace, registered: Registration) -> None:

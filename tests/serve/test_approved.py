@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from clinimm.core.bundle import files_of
 from clinimm.core.record import RunRecord, digest_file, digest_tree
 from clinimm.gate.approval import APPROVAL_SUFFIX, Terms, sign_approval
 from clinimm.gate.check import check_run
 from clinimm.gate.evidence import gather
 from clinimm.gate.log import PROMOTED, Entry, append, digests_of, log_folder
 from clinimm.gate.rules import Governance
+from clinimm.register.artifact import write_artifact
 from clinimm.register.manifest import write_manifest
 from clinimm.report.facts import RunFacts
 from clinimm.serve.app import open_office
@@ -39,6 +41,7 @@ def governance(own_hospital: Hospital, tmp_path: Path) -> Governance:
     ).write(root / "audit")
     digest = str(RunFacts(own_hospital.workspace).model_digest)
     write_manifest(own_hospital.workspace, digest, policy, tmp_path / "keys" / "author.key")
+    write_artifact(root / "register", files_of(root / "train" / "model"), tmp_path / "keys" / "author.key")
     return found
 
 
@@ -91,6 +94,23 @@ def test_changes_elsewhere_end_the_service(
     log = log_folder(own_hospital.runs) / "gate.jsonl"
     log.write_bytes(log.read_bytes()[:-30])
     assert "refused (broken-log)" in catalogue.refused()["mock"]
+
+
+def test_earlier_champion_is_not_served_any_more(
+    own_hospital: Hospital, governance: Governance, tmp_path: Path
+) -> None:
+    """While the server runs: the log tells that another version was promoted under the name."""
+    approve(own_hospital, governance, tmp_path / "keys")
+    catalogue = Catalogue(own_hospital.runs, settings(governance))
+    assert catalogue.runs()
+    evidence = gather(own_hospital.run, governance)
+    digests = digests_of(evidence) | {"model": "0" * 64}
+    line = Entry(PROMOTED, "Rita Registrar", "another", evidence.model_name, 2, digests)
+    append(log_folder(own_hospital.runs), governance, line, tmp_path / "keys" / "registrar.key")
+    assert "refused (superseded)" in catalogue.refused()["mock"]
+    research = settings(governance, unapproved_runs="research", trusted_key=tmp_path / "keys" / "author.pub")
+    (shown,) = Catalogue(own_hospital.runs, research).runs()
+    assert shown.facts.release is None
 
 
 def test_service_ends_with_the_approval(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clinimm.core.errors import IntegrityError
-from clinimm.serve.catalogue import check_computed_from
+from clinimm.serve.catalogue import computed_from_signed
 from clinimm.serve.identity import Role
 from clinimm.serve.office import Office
 from tests.report.conftest import explanations
@@ -74,13 +75,26 @@ def test_an_explanation_is_computed_from_signed_files_alone(
     client: TestClient, office: Office, own_hospital: Hospital
 ) -> None:
     run = office.catalogue.run("mock")
-    check_computed_from(run)
+    with computed_from_signed(run):
+        pass
     (own_hospital.run / "train" / "model" / "more.bin").write_bytes(b"x")  # not of the record: not read
-    check_computed_from(office.catalogue.run("mock"))
+    with computed_from_signed(office.catalogue.run("mock")):
+        pass
     path = own_hospital.run / "encode" / "refusals.parquet"
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(IntegrityError, match=r"encode/refusals\.parquet"):
-        check_computed_from(run)
+    with pytest.raises(IntegrityError, match=r"encode/refusals\.parquet"), computed_from_signed(run):
+        pass
+
+
+def test_file_swapped_between_check_and_load_and_put_back_after(
+    office: Office, own_hospital: Hospital
+) -> None:
+    run, path = office.catalogue.run("mock"), own_hospital.run / "encode" / "refusals.parquet"
+    before, times = path.read_bytes(), path.stat()
+    with pytest.raises(IntegrityError, match="changed meanwhile"), computed_from_signed(run):
+        path.write_bytes(b"others!")
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def test_a_run_that_is_being_changed_is_not_explained(
