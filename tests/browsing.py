@@ -76,6 +76,22 @@ def listen(page: Any) -> Heard:
     return heard
 
 
+def complaints(browser: Any, path: Path, scheme: str = "light", width: int = 1280) -> list[tuple[Any, ...]]:
+    """What axe says against a file: WCAG 2.0 to 2.2, A and AA, and axe's own best practices.
+
+    The test is skipped where axe is not installed. The file's own policy is set aside for axe's script.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
+    )
+    page = context.new_page()
+    page.goto(path.as_uri())
+    found = axe.Axe().run(page).response["violations"]
+    context.close()
+    return [(one["id"], node["target"], node["failureSummary"]) for one in found for node in one["nodes"]]
+
+
 def until(page: Any, condition: str) -> None:
     """Wait for a condition; Playwright's own way needs the eval that our policy forbids."""
     for _ in range(200):

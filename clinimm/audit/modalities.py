@@ -76,13 +76,32 @@ def by_modality(coalitions: Coalitions, policy: Policy) -> dict[str, Any]:
     gaps = [gap for gap in _gaps(coalitions, policy) if np.all(np.isfinite(gap.values))]
     level = policy.statistics.level
     proper = range(1, coalitions.everything)
+    small = [
+        {"class_name": name, "attribute": attribute}
+        for name, studies in coalitions.studies.items()
+        for attribute in _with_small_counts(studies, policy)
+    ]
     return {
         "names": list(coalitions.names),
+        "small": small,
         "note": _NOTE,
         "subsets": [_audited(coalitions, coalition, policy) for coalition in sorted(proper, key=_order)],
         "amplification": [_amplification(coalitions, gap, level) for gap in gaps],
         "shares": [_shares(coalitions, gap, level) for gap in gaps],
     }
+
+
+def _with_small_counts(studies: Sequence[Study], policy: Policy) -> list[str]:
+    """The groupings of the rules in which some subset of sources makes a count too small to publish."""
+    groupings = {
+        place.attribute: place.grouping for rule in policy.rules for place in studies[-1].places(rule)
+    }
+    found = []
+    for attribute, grouping in groupings.items():
+        counts = np.stack([study.tables(grouping).counts // study.rows.repeats for study in studies])
+        if ((counts > 0) & (counts < policy.table.published_minimum)).any():
+            found.append(attribute)
+    return found
 
 
 def _order(coalition: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -103,7 +104,7 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
     """
     from clinimm.audit.table.run import audit_table as make
     from clinimm.audit.table.signals import signal_files, table_signals, with_signals
-    from clinimm.audit.table.write import check_evidence, evidence, write_evidence
+    from clinimm.audit.table.write import check_evidence, evidence, replace_evidence
     from clinimm.audit.waiver import load_waivers
 
     columns = {"subject": subject, "label": label, "probability": probability, "row": row}
@@ -140,7 +141,7 @@ def audit_table(  # noqa: PLR0913, PLR0917  # one parameter an option
         if check:
             check_evidence(out, files)
         else:
-            write_evidence(out, files)
+            replace_evidence(out, files)
     except CliniMMError as error:
         typer.echo(f"clinimm: {error}", err=True)
         other = isinstance(error, IntegrityError)
@@ -176,18 +177,19 @@ def _policy(
             "id": name.replace("_", "-"),
             "metric": name,
             "stat": "difference",
-            "attribute": attributes,
+            "attribute": list(dict.fromkeys(attributes)),
             "reference": reference,
             "margin": margin,
         }
-        for name in metrics
+        for name in dict.fromkeys(metrics)
     ]
     content = {"schema": "clinimm.policy/1", "statistics": {"inconclusive": "block"}, "rules": rules}
     try:
         return Policy.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ConfigError(f"--{first['loc'][-1]}: {first['msg']}, got {first['input']!r}.") from error
+        where = first["loc"][-1] if first["loc"] else "metric"
+        raise ConfigError(f"--{where}: {first['msg']}, got {first['input']!r}.") from error
 
 
 def _changed(
@@ -196,6 +198,7 @@ def _changed(
     """The policy with what the command line says instead."""
     from pydantic import ValidationError
 
+    from clinimm.audit.table.run import attributes_of
     from clinimm.audit.table_settings import TableSettings
 
     table = policy.table.model_dump()
@@ -203,10 +206,11 @@ def _changed(
     table["detect"] |= changes["detect"]
     table |= {name: changes[name] for name in ("threshold", "intersections") if changes[name] is not None}
     for name, edges in bins.items():
-        try:
-            table["attributes"].setdefault(name, {})["bins"] = [float(edge) for edge in edges.split(",")]
-        except ValueError as error:
-            raise ConfigError(f"--bins {name}={edges}: expected numbers with commas between them.") from error
+        table["attributes"].setdefault(name, {})["bins"] = _edges(name, edges)
+    known = [*attributes_of(policy), *table["detect"]["features"], *table["detect"]["metadata"]]
+    for option, named in (("--bins", bins), ("--source", sources)):
+        if unknown := [name for name in named if name not in known]:
+            raise ConfigError(f"{option} {unknown[0]}={named[unknown[0]]}: nothing asks for {unknown[0]}.")
     for name, source in sources.items():
         table["attributes"].setdefault(name, {})["source"] = source
     try:
@@ -215,6 +219,16 @@ def _changed(
         first = error.errors()[0]
         where = " ".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {first['msg']}, got {first['input']!r}.") from error
+
+
+def _edges(name: str, text: str) -> list[float]:
+    try:
+        edges = [float(edge) for edge in text.split(",")]
+    except ValueError:
+        edges = [math.nan]
+    if not all(map(math.isfinite, edges)):
+        raise ConfigError(f"--bins {name}={text}: expected numbers with commas between them.")
+    return edges
 
 
 def _pairs(option: str, values: Many) -> dict[str, str]:

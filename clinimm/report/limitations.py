@@ -12,6 +12,8 @@ from clinimm.report.words import percent, plural
 _FEWEST_EVENTS = 100
 _RARE = 0.5
 _UNKNOWN = 0.2
+#: Counts from 1 to below this are not told, where no audit says another.
+_SMALL = 11
 
 
 def limitations(facts: RunFacts) -> list[str]:
@@ -81,13 +83,21 @@ def _missing_sources(facts: RunFacts) -> list[str]:
     if held_out.empty:
         return []
     sets = held_out["modalities_present"].map(lambda key: set(split_key(key)))
-    shares = {name: sum(name in found for found in sets) / len(sets) for name in facts.modalities}
+    having = {name: sum(name in found for found in sets) for name in facts.modalities}
     return [
-        f"{facts.title(name)} is there for {percent(share)} of held-out patients only; what it adds rests "
-        "on those."
-        for name, share in shares.items()
-        if share < _RARE
+        f"{facts.title(name)} is there for {_part(facts, count, len(sets))} held-out patients only; what it "
+        "adds rests on those."
+        for name, count in having.items()
+        if count / len(sets) < _RARE
     ]
+
+
+def _part(facts: RunFacts, count: int, n: int) -> str:
+    """``12% of``, or in words where the share would tell a count that the published audit hides."""
+    minimum = (facts.audit or {}).get("statistics", {}).get("published_minimum", _SMALL)
+    if 0 < count < minimum:
+        return "a few"
+    return "nearly all" if 0 < n - count < minimum else f"{percent(count / n)} of"
 
 
 def _people(facts: RunFacts) -> list[str]:
@@ -95,12 +105,12 @@ def _people(facts: RunFacts) -> list[str]:
     for column in ("sex", "age_years", "race", "ethnicity"):
         if column not in facts.cohort:
             continue
-        unknown = float(pd.isna(facts.cohort[column]).mean())
-        if unknown >= _UNKNOWN:
+        unknown, n = int(pd.isna(facts.cohort[column]).sum()), len(facts.cohort)
+        if unknown and unknown >= _UNKNOWN * n:
             name = column.replace("_years", "")
             found.append(
-                f"{name.capitalize()} is unknown for {percent(unknown)} of patients, so unequal service by "
-                f"{name} could go unseen."
+                f"{name.capitalize()} is unknown for {_part(facts, unknown, n)} patients, so unequal "
+                f"service by {name} could go unseen."
             )
     groups = [row for row in (facts.audit or {}).get("groups", ()) if len(row["attributes"]) <= 1]
     small = sum(bool(row["small"]) for row in groups)

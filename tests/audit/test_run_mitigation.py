@@ -22,6 +22,7 @@ from clinimm.config import Accepted, MitigationConfig
 from clinimm.core.errors import ConfigError
 from clinimm.workspace import Workspace
 from tests.audit.conftest import write_run
+from tests.browsing import chromium, complaints
 
 SCHEMA = json.loads(Path(clinimm.audit.__file__).with_name("audit.schema.json").read_text(encoding="utf-8"))
 
@@ -124,3 +125,12 @@ def test_settings_that_ask_for_nothing_or_for_an_unknown_attribute_are_refused(r
     workspace = Workspace(run.config.model_copy(update={"audit": audit}))
     with pytest.raises(ConfigError, match="shoe_size is no audit attribute"):
         evidence_of_run(workspace, policy_of(workspace))
+
+
+def test_axe_finds_nothing_to_complain_about_on_the_pages_of_a_run(run: Workspace, tmp_path: Path) -> None:
+    """The audit with its part by modality, and what mitigations would do."""
+    _, files = _asking(run, recalibrate=True, most_missed=0.05)
+    with chromium() as browser:
+        for name in ("audit.html", MITIGATION_PAGE):
+            (tmp_path / name).write_bytes(files[name])
+            assert complaints(browser, tmp_path / name) == []

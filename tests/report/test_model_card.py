@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from clinimm.report.facts import RunFacts
@@ -46,7 +47,17 @@ def test_limitations_are_written_from_the_runs_own_figures(run) -> None:
     assert "Only a few positives." in limits, "the cohort's own warning"
     assert "Race is unknown for 100" in limits
     assert "1 item of the export could not be read" in limits
-    assert "Pathology is there for 1" in limits
+    assert "Pathology is there for a few held-out patients only" in limits
+
+
+def test_limitations_tell_no_share_from_which_a_small_count_follows(run) -> None:
+    """Of 80 patients 3 lack their sex, or all but 3 do."""
+    cohort = run.workspace.root / "cohort" / "cohort.parquet"
+    table = pd.read_parquet(cohort)
+    for known, words in ((3, "Sex is unknown for nearly all patients"), (40, "Sex is unknown for 50% of")):
+        table["sex"] = [*["male"] * known, *[None] * (len(table) - known)]
+        table.to_parquet(cohort)
+        assert words in model_card(RunFacts(run.workspace)).replace("\N{NO-BREAK SPACE}", "")
 
 
 def test_hostile_text_stays_text(make_run: Callable, xss: tuple[str, ...]) -> None:

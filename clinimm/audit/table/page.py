@@ -9,6 +9,7 @@ from typing import Any
 
 from clinimm.audit.engine.measures import MEASURES
 from clinimm.audit.groups import MISSING
+from clinimm.audit.table.list_groups import HAS
 from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 
 _TEMPLATE = Path(__file__).with_name("page.html")
@@ -18,7 +19,9 @@ _SHOWN = ("sensitivity", "specificity", "ppv", "auroc", "calibration_slope")
 _MOST_CROSSED = 20
 _MOST_GAPS = 20
 #: How much the first screen (1280 by 800) holds; the rest follows below.
-_FIRST = {"failing": 4, "rules": 3, "levels": 6, "worst": 2, "unknown": 5}
+_FIRST = {"failing": 4, "measures": 3, "rules": 3, "levels": 6, "attributes": 6, "worst": 2, "unknown": 5}
+#: From so many rules on, a list of them with their answers stands before their tables.
+_MANY_RULES = 4
 _GRAVEST_FIRST = (FAIL, INCONCLUSIVE, PASS)
 _SOURCES = {
     "self_report": "self-reported",
@@ -28,8 +31,29 @@ _SOURCES = {
 }
 _VERDICTS = {
     "pass": "Every group is shown to be within the margin: evidence of likeness, not lack of evidence.",
-    "fail": "The whole interval of at least one group lies outside the margin.",
+    "fail": "Even the better end of an interval is worse than the policy allows: hardly by chance.",
     "inconclusive": "This is not a pass: for some groups the data allow both answers.",
+}
+#: Each measure for a reader who knows none of them.
+_MEANINGS = {
+    "sensitivity": "Of those who have the outcome, the share that is flagged.",
+    "specificity": "Of those who do not have it, the share that is not flagged.",
+    "ppv": "Of those who are flagged, the share that has the outcome.",
+    "npv": "Of those who are not flagged, the share that does not have it.",
+    "fnr": "Of those who have the outcome, the share that is not flagged.",
+    "fpr": "Of those who do not have the outcome, the share that is flagged.",
+    "selection_rate": "The share of all that is flagged.",
+    "prevalence": "The share of all that has the outcome.",
+    "auroc": "The chance that somebody with the outcome gets a higher risk than somebody without: 0.5 is a "
+    "coin, 1 is perfect.",
+    "auprc": "Positive predictive value over all thresholds: the prevalence is a coin, 1 is perfect.",
+    "brier": "Mean squared distance of the risk from what happened: 0 is perfect.",
+    "ece": "Mean distance between predicted risk and what happened, in bins of equal size: 0 is perfect.",
+    "observed_less_predicted": "Share with the outcome less mean risk: above 0 the risks are too low.",
+    "calibration_intercept": "Whether risks are too low (above 0) or too high (below 0) on average.",
+    "calibration_slope": "Whether risks are too extreme (below 1) or too timid (above 1).",
+    "net_benefit": "Found less false alarms, these weighed by the threshold, for each person tested.",
+    "net_benefit_less_treat_all": "The same, less that of flagging everybody: above 0 the model is of use.",
 }
 
 
@@ -47,9 +71,10 @@ def audit_page(content: Mapping[str, Any]) -> str:
         "signed": _signed,
         "interval": _interval,
         "chance": _chance,
+        "percent": _percent,
     }
     environment.globals |= {"needed": needed_words, "who": who, "bar": _bar, "figure_bar": _figure_bar}
-    environment.globals |= {"by_verdict": _by_verdict}
+    environment.globals |= {"by_verdict": _by_verdict, "whom": whom}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     rules = {rule["id"]: rule | {"words": rule_words(rule)} for rule in content["policy"]["rules"]}
     scales = {rule: _scale(content["findings"], rules[rule]) for rule in rules}
@@ -68,10 +93,14 @@ def audit_page(content: Mapping[str, Any]) -> str:
         modalities=_modalities(content),
         most_crossed=_MOST_CROSSED,
         most=_FIRST,
-        failing=[row for row in content["findings"] if row["verdict"] == FAIL and row["blocks"]],
-        worst=sorted(content["worst"], key=lambda row: _gravity(content["findings"][row["finding"]])),
+        failing=_failing(content["findings"]),
+        asked=asked_words(content["policy"]["rules"]),
+        at_a_glance=_at_a_glance(content) if len(rules) >= _MANY_RULES else [],
+        meanings={name: text for name, text in _MEANINGS.items() if name in _named(content)},
+        worst=sorted(content["worst"], key=lambda row: _badness(row, content["findings"], rules)),
         nothing_shown=_nothing_shown(content),
         missing_level=MISSING,
+        has=[row["name"] for row in content["tested"]["attributes"] if row["name"].startswith(HAS)],
     )
 
 
@@ -96,6 +125,21 @@ def rule_words(rule: Mapping[str, Any]) -> str:
     return f"{title}: no group by {groups} more than {rule['margin']:g} {way} {against}."
 
 
+def asked_words(rules: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules as sentences; those that ask the same of other groups as one.
+
+    >>> rule = {"metric": "fnr", "stat": "difference", "reference": "rest", "margin": 0.05}
+    >>> asked_words([rule | {"attribute": ["sex"]}, rule | {"attribute": ["race", "sex"]}])
+    ['Missed (false negative rate): no group by sex, race more than 0.05 above everybody else.']
+    """
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for rule in rules:
+        bounds = tuple(rule.get(name) for name in ("metric", "stat", "reference", "margin", "above", "below"))
+        found = merged.setdefault((*bounds, not rule["attribute"]), dict(rule) | {"attribute": []})
+        found["attribute"] += [name for name in rule["attribute"] if name not in found["attribute"]]
+    return [rule_words(rule) for rule in merged.values()]
+
+
 def needed_words(finding: Mapping[str, Any]) -> str:
     """How much more evidence a finding needs, for a table's cell."""
     if finding["verdict"] != "inconclusive":
@@ -110,6 +154,59 @@ def who(finding: Mapping[str, Any]) -> str:
     """``race: Asian``, or ``everybody``."""
     overall = finding["attribute"] == "overall"
     return "everybody" if overall else f"{finding['attribute'].replace('_', ' ')}: {finding['level']}"
+
+
+def whom(finding: Mapping[str, Any], rule: Mapping[str, Any]) -> str:
+    """A group under its rule's heading: the level alone where the rule is on one attribute."""
+    return str(finding["level"]) if len(rule["attribute"]) == 1 else who(finding)
+
+
+def _failing(findings: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """What is broken and blocks, measure by measure: ``(metric, findings)``."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in findings:
+        if row["verdict"] == FAIL and row["blocks"]:
+            found.setdefault(row["metric"], []).append(row)
+    return list(found.items())
+
+
+def _at_a_glance(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each rule with how many of its groups got which answer, the gravest first."""
+    rows = []
+    for place, rule in enumerate(content["policy"]["rules"]):
+        answers = [row["verdict"] for row in content["findings"] if row["rule"] == rule["id"]]
+        counts = {verdict: answers.count(verdict) for verdict in _GRAVEST_FIRST}
+        rows.append({"place": place + 1, "words": rule_words(rule), "id": rule["id"], "counts": counts})
+    return sorted(rows, key=lambda row: tuple(-count for count in list(row["counts"].values())[:2]))
+
+
+def _named(content: Mapping[str, Any]) -> set[str]:
+    """The measures that the page names."""
+    ruled = {rule["metric"] for rule in content["policy"]["rules"]}
+    return ruled | set(_SHOWN) | {row["metric"] for row in content["spread"]}
+
+
+def _badness(
+    row: Mapping[str, Any], findings: Sequence[Mapping[str, Any]], rules: Mapping[str, Mapping[str, Any]]
+) -> tuple[int, float]:
+    """Sorts the gravest answer first, then what lies the most margins beyond what is tolerated."""
+    finding = findings[row["finding"]]
+    return _gravity(finding), -_margins(finding, rules[row["rule"]])
+
+
+def _margins(finding: Mapping[str, Any], rule: Mapping[str, Any]) -> float:
+    """The better end of an interval in units of the margin; 1 is the margin itself."""
+    low, high, harm = finding["low"], finding["high"], MEASURES[rule["metric"]].harm
+    if low is None or high is None:
+        return -math.inf
+    if rule["stat"] == "value":  # a bound has no margin: just outside, or not
+        return 1.0 if finding["verdict"] == FAIL else 0.0
+    if not rule["margin"] or rule["margin"] == 1:
+        return 0.0
+    unit = rule["margin"]
+    if rule["stat"] == "ratio":
+        low, high, unit = (math.log(max(end, 1e-9)) for end in (low, high, 1 / rule["margin"]))
+    return max(low / unit if harm >= 0 else -math.inf, -high / unit if harm <= 0 else -math.inf)
 
 
 def _by_verdict(findings: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -227,6 +324,11 @@ def _number(value: float | None, sign: bool = False) -> str:
 
 def _chance(value: float) -> str:
     return "<0.001" if value < 0.0005 else _number(value)
+
+
+def _percent(share: float) -> str:
+    """A share, its sign never on a line of its own."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def _count(value: int | None) -> str:

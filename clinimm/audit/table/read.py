@@ -138,7 +138,10 @@ def _load_csv(path: Path, wanted: list[str], text: set[str], numbers: set[str]) 
     return pyarrow.csv.read_csv(path, parse_options=parse, convert_options=convert)
 
 
-def _need(wanted: Sequence[str], present: Sequence[str], path: Path) -> None:
+def _need(wanted: Sequence[str], present: list[str], path: Path) -> None:
+    twice = [name for name in wanted if present.count(name) > 1]
+    if twice:
+        raise DataError(f"{path.name}: several columns are called {twice[0]}; rename or remove all but one.")
     absent = [name for name in wanted if name not in present]
     if not absent:
         return
@@ -200,6 +203,8 @@ def coded_column(column: pa.ChunkedArray, name: str, settings: TableSettings) ->
     asked = settings.attributes.get(name)
     if asked is not None and asked.bins:
         return _binned(column, name, asked.bins)
+    if pa.types.is_nested(column.type):
+        raise DataError(f"{name}: expected text, numbers or days, one a row, got {column.type}.")
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     whole = encoded.unify_dictionaries().combine_chunks()
     if isinstance(whole, pa.ChunkedArray):

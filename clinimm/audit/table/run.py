@@ -7,10 +7,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from clinimm.audit.groups import OVERALL
 from clinimm.audit.policy import Policy
 from clinimm.audit.table.assemble import Audit, Part, assemble
 from clinimm.audit.table.read import AuditTable, read_audit_table
-from clinimm.audit.table.study import CROSS, Study
+from clinimm.audit.table.study import CROSS, CROSSED, Study
 from clinimm.audit.waiver import Waiver
 from clinimm.core.errors import ConfigError
 
@@ -30,6 +31,7 @@ def audit_table(path: Path, policy: Policy, waivers: Sequence[Waiver] = (), day:
     """
     if policy.table.threshold is None:
         raise ConfigError("no threshold: give --threshold, or `table: {threshold: ...}` in the policy.")
+    _refuse_unclear(policy)
     table = read_audit_table(path, policy.table, attributes_of(policy))
     subjects = table.rows.n if table.subjects is None else table.subjects
     study = Study(table.rows, policy.table.threshold)
@@ -41,6 +43,32 @@ def attributes_of(policy: Policy) -> list[str]:
     """The columns that a policy looks at: those of its rules and those that it shows."""
     ruled = [part.strip() for rule in policy.rules for name in rule.attribute for part in name.split(CROSS)]
     return list(dict.fromkeys([*ruled, *(policy.attributes or ())]))
+
+
+def _refuse_unclear(policy: Policy) -> None:
+    """Attributes that would be judged twice, or could be taken for something else.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for rule in policy.rules:
+        seen: set[frozenset[str]] = set()
+        for name in rule.attribute:
+            parts = [part.strip() for part in name.split(CROSS)]
+            if "" in parts:
+                raise ConfigError(
+                    f"attribute {name!r}: a name is missing; give one such as race, or race*sex."
+                )
+            if len(set(parts)) < len(parts):
+                raise ConfigError(f"attribute {name}: the same attribute twice.")
+            if frozenset(parts) in seen:
+                raise ConfigError(f"attribute {name} is asked for twice in rule {rule.id}.")
+            seen.add(frozenset(parts))
+    for name in attributes_of(policy):
+        if name == OVERALL or CROSSED in name:
+            raise ConfigError(
+                f"{name} cannot be an attribute's name: it has a meaning in the evidence; rename it."
+            )
 
 
 def _tested(table: AuditTable, policy: Policy, subjects: int) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from clinimm.core.errors import ConfigError
 
 #: Joins the attributes of an intersection in a policy and on the command line.
 CROSS = "*"
+#: References that are no level, also where a level is called so.
+NO_LEVEL = ("rest", "overall")
 #: Joins them for people, in findings and tables.
 CROSSED = " × "
 
@@ -145,7 +147,8 @@ class Study:
             for grouping in map(self.grouping, filter(self.knows, rule.attribute))
             for group in range(grouping.size)
         ]
-        return [place for place in found if rule.stat == "value" or place.level != rule.reference]
+        named = rule.stat != "value" and rule.reference not in NO_LEVEL
+        return [place for place in found if not named or place.level != rule.reference]
 
     def _rest(self, place: Place, name: str) -> tuple[Figures, int]:
         grouping = place.grouping

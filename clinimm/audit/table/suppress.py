@@ -6,7 +6,8 @@ never larger than the whole, nor below zero). So more groups are hidden until ne
 group is a linear combination of shown ones, and for no hidden small count do the shown ones leave only
 values from 1 to below the minimum. The second is a linear programme over the smallest units of the
 table, whose counts are at least zero (Fischetti and Salazar, Management Science 2001: the attacker's
-problem). Units that nobody is in are taken as known to be empty, which only helps the attacker.
+problem). Units that nobody is in are taken as known to be empty, which only helps the attacker. So is
+the table of everybody taken as known, even where it is hidden: other pages tell how a model does for all.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ _MOST = 1e9
 
 
 def hidden_groups(
-    members: Bool[ndarray, "group atom"], counts: Int[ndarray, "group cell"], minimum: int
+    members: Bool[ndarray, "group atom"],
+    counts: Int[ndarray, "group cell"],
+    minimum: int,
+    already: Bool[ndarray, " group"] | None = None,
 ) -> Bool[ndarray, " group"]:
     """The groups that are not published.
 
@@ -34,17 +38,29 @@ def hidden_groups(
         members: which atoms each group consists of; everybody may be one of the groups.
         counts: the cells of each group's two-by-two table.
         minimum: no count from 1 to below this is shown.
+        already: groups that are hidden for another reason.
     """
     small = ((counts > 0) & (counts < minimum)).any(axis=1) | (counts.sum(axis=1) < minimum)
-    hidden = small.copy()
+    everybody = np.asarray(members.all(axis=1))
+    hidden = small.copy() if already is None else small | already
     sizes = counts.sum(axis=1)
     while True:
-        used = _that_derive_hidden(members, hidden) or _that_bound_hidden(members, counts, hidden, minimum)
+        unseen = hidden & ~everybody
+        used = _given_up(_that_derive_hidden(members, unseen), everybody)
+        used = used or _given_up(_that_bound_hidden(members, counts, unseen, minimum), everybody)
         if not used:
             return hidden
-        # The smallest shown group of each derivation is given up; everybody goes last.
+        # The smallest shown group of each derivation is given up.
         for shown in used:
             hidden[shown[np.argmin(sizes[shown])]] = True
+
+
+def _given_up(
+    derivations: Sequence[Int[ndarray, " shown"]], everybody: Bool[ndarray, " group"]
+) -> list[Int[ndarray, " shown"]]:
+    """Of each derivation the groups that can be hidden against it: all but everybody."""
+    left = [shown[~everybody[shown]] for shown in derivations]
+    return [shown for shown in left if len(shown)]
 
 
 def bounds_of_hidden(

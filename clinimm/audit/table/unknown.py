@@ -10,6 +10,8 @@ from clinimm.audit.table.judge import TableFinding
 from clinimm.audit.table.list_groups import HAS
 from clinimm.audit.verdict import INCONCLUSIVE
 
+#: Begin what a published sentence leaves out, where a group is hidden.
+NEEDED, MISSING_IN = " More cases needed: ", " is missing in "
 _WORTH_SAYING = 0.005
 
 
@@ -57,9 +59,9 @@ def _undecided(findings: Sequence[TableFinding]) -> list[str]:
     if counts:
         least, most = min(counts), max(counts)
         if least == most:
-            more = f" About {least:,} more cases would settle each of {len(counts)} of them."
+            more = f"{NEEDED}about {least:,} for each of {len(counts)} of them."
         else:
-            more = f" More cases needed: about {least:,} for the nearest, {most:,} for the furthest."
+            more = f"{NEEDED}about {least:,} for the nearest, {most:,} for the furthest."
     return [f"{len(open_ones)} of {len(findings)} checks are undecided{of}.{more}"]
 
 
@@ -69,7 +71,7 @@ def _hidden_by_missing(
     unit = "rows" if tested["kind"] == "table" else "subjects"
     said = []
     for row in missing:
-        text = f"{_plain(row['attribute'])} is missing in {row['n']:,} {unit} ({row['share']:.2%})"
+        text = f"{_plain(row['attribute'])}{MISSING_IN}{row['n']:,} {unit} ({row['share']:.2%})"
         widest = max(
             (
                 finding

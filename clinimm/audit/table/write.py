@@ -18,10 +18,13 @@ from clinimm.audit.table.page import audit_page
 from clinimm.audit.table.publish import published
 from clinimm.audit.table.study import CROSSED
 from clinimm.audit.verdict import FAIL, PASS
-from clinimm.core.errors import IntegrityError
+from clinimm.core.errors import ConfigError, IntegrityError
 from clinimm.core.record import digest_bytes, write_bytes
 
 PUBLISHED = "published"
+#: Files of an audit that not every audit has; one from an earlier audit would tell of other data.
+SOMETIMES = ("signals.json", "signals.html")
+_OURS = b'"schema": "clinimm.audit/'
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -40,6 +43,28 @@ def write_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
         write_bytes(folder / name, content)
 
 
+def replace_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write every file into a folder of the user's choice; what an earlier audit left there goes.
+
+    Other files stay as they are.
+
+    Raises:
+        ConfigError: a file that would be overwritten is not an audit's, or the folder cannot be written.
+    """
+    try:
+        there = [name for name in files if (folder / name).exists()]
+        audit = folder / "audit.json"
+        if there and not (audit.is_file() and _OURS in audit.read_bytes()):
+            raise ConfigError(
+                f"{folder}: holds {there[0]} and no audit; it would be overwritten. Give another folder."
+            )
+        write_evidence(folder, files)
+        for name in set(SOMETIMES) - set(files):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written: {error.strerror or error}.") from error
+
+
 def check_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
     """Compare what an audit gives now with what stands in a folder.
 
@@ -53,6 +78,9 @@ def check_evidence(folder: Path, files: Mapping[str, bytes]) -> None:
             wrong.append(f"{name} is missing")
         elif digest_bytes(path.read_bytes()) != digest_bytes(content):
             wrong.append(f"{name} differs")
+    wrong += [
+        f"{name} is of another audit" for name in SOMETIMES if name not in files and (folder / name).exists()
+    ]
     if wrong:
         raise IntegrityError(
             f"{folder}: the evidence does not match predictions, policy and code: {'; '.join(wrong)}. "
@@ -138,7 +166,10 @@ def _cell(value: Any) -> Any:
 
 
 def _junit(content: Mapping[str, Any]) -> bytes:
-    """One test a finding: a broken rule is a failure, an undecided one that blocks an error."""
+    """One test a finding: broken is a failure, undecided and blocking an error, not blocking skipped.
+
+    The sentence stands as an attribute and as text: Jenkins shows the first, GitLab only the second.
+    """
     findings = content["findings"]
     failed = [row for row in findings if row["verdict"] == FAIL and row["blocks"]]
     undecided = [row for row in findings if row["verdict"] not in (PASS, FAIL) and row["blocks"]]
@@ -159,11 +190,12 @@ def _junit(content: Mapping[str, Any]) -> bytes:
             name=f"{row['class_name']}, {row['attribute']}: {row['level']}",
         )
         if row in failed:
-            SubElement(case, "failure", type=row["metric"], message=row["sentence"])
+            SubElement(case, "failure", type=row["metric"], message=row["sentence"]).text = row["sentence"]
         elif row in undecided:
-            SubElement(case, "error", type="inconclusive", message=row["sentence"])
+            SubElement(case, "error", type="inconclusive", message=row["sentence"]).text = row["sentence"]
         elif row in skipped:
             reason = row["waived"] or ("inferred attribute" if not row["gates"] else row["verdict"])
-            SubElement(case, "skipped", message=f"{reason}: {row['sentence']}")
+            said = f"{reason}: {row['sentence']}"
+            SubElement(case, "skipped", message=said).text = said
     indent(suite, " ")
     return b'<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suite, encoding="utf-8") + b"\n"

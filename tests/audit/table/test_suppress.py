@@ -50,6 +50,20 @@ def test_a_count_between_one_and_the_minimum_is_not_left_between_its_bounds() ->
     assert low < 1e-6 or high >= 11
 
 
+def test_a_hidden_table_of_everybody_is_no_hiding_place() -> None:
+    """Other pages tell that five are missed in all; with the second group shown, so is the first."""
+    members = indicators([np.zeros(2, dtype=int), np.arange(2)], [1, 2])
+    counts = members @ np.array([[5, 100], [0, 100]])
+    assert hidden_groups(members, counts, 11).tolist() == [True, True, True]
+
+
+def test_a_group_that_is_hidden_already_takes_another_with_it() -> None:
+    members = indicators([np.zeros(3, dtype=int), np.arange(3)], [1, 3])
+    counts = members @ np.array([[50], [100], [40]])
+    already = np.array([False, True, False, False])
+    assert hidden_groups(members, counts, 11, already).tolist() == [False, True, False, True]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=6, max_size=6))
 def test_no_hidden_count_follows_from_shown_ones(counts: list[int]) -> None:
