@@ -20,7 +20,8 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TextIO
 
 import numpy as np
 from scipy.special import expit
@@ -46,7 +47,16 @@ _SIMULATED = (
 
 @dataclass(frozen=True)
 class Held:
-    """How often an interval covered: the worst place of a grid, and the mean."""
+    """How often an interval covered: the worst place of a grid, and the mean.
+
+    Attributes:
+        name: of the interval.
+        places: of the grid.
+        worst: least share covered, and ``where``.
+        mean: share covered over the grid.
+        slack: two standard errors of ``worst``, 0 where it is exact.
+        width: mean width over the grid, NaN where it was not looked at.
+    """
 
     name: str
     places: int
@@ -54,6 +64,7 @@ class Held:
     where: str
     mean: float
     slack: float = 0.0
+    width: float = math.nan
 
     @property
     def holds(self) -> bool:
@@ -102,45 +113,64 @@ def exact_pairs() -> Iterator[Held]:
 
 
 def simulated(
-    simulations: int, seed: int, names: Sequence[str] = _SIMULATED, most_rows: int = 12_000
+    simulations: int,
+    seed: int,
+    names: Sequence[str] = _SIMULATED,
+    most_rows: int = 12_000,
+    progress: TextIO | None = None,
 ) -> Iterator[Held]:
-    """Figures of scores: each simulation is a group of one table; tables are made one after the other."""
+    """Figures of scores: each simulation is a group of one table; tables are made one after the other.
+
+    Args:
+        simulations: of each place of the grid.
+        seed: of the draws.
+        names: measures.
+        most_rows: places that need more are left out.
+        progress: where each place is told when it is done, so that a stopped run has told something.
+    """
     found: dict[str, dict[str, float]] = {name: {} for name in names}
     reported: dict[str, list[float]] = {name: [] for name in names}
+    widths: dict[str, list[float]] = {name: [] for name in names}
     for positives, prevalence in itertools.product(_SIZES, (0.01, 0.05, 0.2, 0.5)):
         rows = round(positives / prevalence)
         if rows > most_rows or rows < 2 * positives:
             continue
         for law in ((1.0, 0.0), (0.6, -0.3), (1.4, 0.3)):
             generator = np.random.default_rng([seed, positives, round(100 * prevalence), round(10 * law[0])])
-            totals = {name: np.zeros(2, dtype=int) for name in names}  # known, inside
+            totals = {name: np.zeros(3) for name in names}  # known, inside, summed width
             left = simulations
             while left > 0:
                 some = min(left, max(1, _ROWS_AT_ONCE // rows))
                 for name, counts in _covered(_draw(generator, some, rows, prevalence, *law), law, names):
                     totals[name] += counts
                 left -= some
-            for name, (known, inside) in totals.items():
+            where = f"positives~{positives}, prevalence {prevalence}, slope {law[0]}"
+            for name, (known, inside, width) in totals.items():
                 reported[name].append(known / simulations)
                 if known >= 0.5 * simulations:
-                    where = f"positives~{positives}, prevalence {prevalence}, slope {law[0]}"
                     found[name][where] = inside / known
+                    widths[name].append(width / known)
+            if progress is not None:
+                covered = ", ".join(f"{name} {found[name].get(where, math.nan):.4f}" for name in names)
+                print(f"{where}: {covered}", file=progress, flush=True)
     for name in names:
         error = lambda value: 2 * math.sqrt(value * (1 - value) / simulations)  # noqa: E731
-        yield _worst(f"{name} (reported in {np.mean(reported[name]):.0%})", found[name], error)
+        held = _worst(f"{name} (reported in {np.mean(reported[name]):.0%})", found[name], error)
+        yield replace(held, width=float(np.mean(widths[name])))
 
 
 def _covered(
     drawn: tuple[dict[str, np.ndarray | float], Segments], law: tuple[float, float], names: Sequence[str]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Of each measure, in how many simulations there is an interval, and in how many it holds the truth."""
+    """Of each measure, how many simulations have an interval, how many hold the truth, and summed widths."""
     truth, part = drawn
     figures = measure(part, 0.2, names)
     for name in names:
         low, high = figures[name].bounds(_LEVEL)
         known = ~np.isnan(low)
         true = _true_ece(part, *law) if name == "ece" else truth[name]
-        yield name, np.array([known.sum(), (known & (low <= true) & (true <= high)).sum()])
+        inside = known & (low <= true) & (true <= high)
+        yield name, np.array([known.sum(), inside.sum(), (high - low)[known].sum()])
 
 
 def false_alarms(simulations: int, seed: int) -> list[tuple[str, float, bool]]:
@@ -184,13 +214,16 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=_SIMULATED, help="simulate these measures alone")
     arguments = parser.parse_args()
     start = time.process_time()
-    if arguments.only:
-        rows = list(simulated(arguments.simulations, arguments.seed, arguments.only))
-    else:
-        rows = [*exact_rates(), *exact_pairs(), *simulated(arguments.simulations, arguments.seed)]
-    print("| 95 % interval | places | worst coverage | where | mean |\n|---|---|---|---|---|")
+    exact = [] if arguments.only else [*exact_rates(), *exact_pairs()]
+    names = arguments.only or _SIMULATED
+    rows = exact + list(simulated(arguments.simulations, arguments.seed, names, progress=sys.stderr))
+    print("| 95 % interval | places | worst coverage | two standard errors | where | mean | mean width |")
+    print("|---|---|---|---|---|---|---|")
     for row in rows:
-        print(f"| {row.name} | {row.places} | {row.worst:.3f} | {row.where} | {row.mean:.3f} |")
+        error = f"{row.slack:.4f}" if row.slack else "exact"
+        width = "" if math.isnan(row.width) else f"{row.width:.3f}"
+        cells = (row.name, row.places, f"{row.worst:.4f}", error, row.where, f"{row.mean:.3f}", width)
+        print(f"| {' | '.join(map(str, cells))} |")
     alarms = [] if arguments.only else false_alarms(arguments.simulations, arguments.seed)
     if alarms:
         print("\n| equal error rates, prevalence 10 and 50 %: alarm at 5 % | share of samples |\n|---|---|")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from clinimm.audit.engine.compare import alone, difference, joint_level
 from clinimm.audit.engine.counts import Tables, tables_of
@@ -64,3 +65,27 @@ def test_all_intervals_hold_together_as_often_as_they_say() -> None:
         level = joint_level(contrasts, 0.9, 500, turn)
         held += all(low <= 0 <= high for low, high in (one.bounds(level) for one in contrasts))
     assert held >= 0.9 * 200 - 2 * np.sqrt(200 * 0.09)
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_small_groups_several_measures_and_repeated_subjects_hold_together(repeated: bool) -> None:
+    """Scores follow one law given the label, so that the groups differ in prevalence alone."""
+    generator, held, names = np.random.default_rng(6), 0, ["fnr", "fpr", "auroc"]
+    size, prevalence = [250, 120, 40, 12], np.array([0.1, 0.4, 0.3, 0.5])
+    truth = {"fnr": norm.cdf(-0.75), "fpr": norm.sf(0.75), "auroc": norm.cdf(1.5 / np.sqrt(2))}
+    for turn in range(80):
+        group = np.repeat(np.arange(4), size)
+        label = (generator.random(len(group)) < prevalence[group]).astype(np.uint8)
+        subject = np.repeat(np.arange(len(group)), generator.integers(1, 5, len(group)) if repeated else 1)
+        noise = generator.standard_normal(len(group))[subject]
+        if repeated:
+            noise = (noise + generator.standard_normal(len(subject))) / np.sqrt(2)
+        attributes = {"g": Coded(group[subject], ("a", "b", "c", "d"))}
+        probability = norm.cdf(1.5 * label[subject] + noise)
+        rows = Rows(label[subject], probability, attributes, subject if repeated else None)
+        figures = measure(rows.segments(rows.grouping(["g"])), norm.cdf(0.75), names)
+        contrasts = [(alone(figures[name], one), truth[name]) for name in names for one in range(4)]
+        level = joint_level([contrast for contrast, _ in contrasts], 0.9, 500, turn)
+        ends = [(contrast.bounds(level), true) for contrast, true in contrasts]
+        held += not any(low > true or high < true for (low, high), true in ends)
+    assert held >= 0.9 * 80 - 2.5 * np.sqrt(80 * 0.09)

@@ -77,6 +77,20 @@ def test_equal_error_rates_with_unequal_prevalence_are_no_alarm() -> None:
     assert alarms <= 20  # 10 expected
 
 
+def test_three_groups_one_of_them_small_and_two_rates_alarm_no_more_often_than_one() -> None:
+    generator = np.random.default_rng(1)
+    alarms = 0
+    for turn in range(200):
+        group = np.repeat([0, 1, 2], [500, 300, 20])
+        label = (generator.random(820) < np.array([0.1, 0.5, 0.3])[group]).astype(np.uint8)
+        flagged = generator.random(820) < np.where(label == 1, 0.8, 0.1)
+        rows = Rows(label, flagged * 0.8 + 0.1, {"g": Coded(group, ("a", "b", "c"))})
+        tables = tables_of(rows.segments(rows.grouping(["g"])), 0.5)
+        p_values = holm([permutation_p(tables, name, 199, turn) for name in ("fnr", "fpr")])
+        alarms += any(p is not None and p <= 0.05 for p in p_values)
+    assert alarms <= 20  # at most 10 expected
+
+
 def test_a_real_difference_is_found() -> None:
     group = np.repeat([0, 1], 400)
     label = np.ones(800, dtype=np.uint8)
