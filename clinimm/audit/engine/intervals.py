@@ -95,7 +95,7 @@ def logit_interval(
     with np.errstate(invalid="ignore", divide="ignore"):
         half = t_of(level, freedom) * standard_error / (value * (1 - value))
         centre = np.log(value / (1 - value))
-    return expit(centre - half), expit(centre + half)
+        return expit(centre - half), expit(centre + half)
 
 
 def auroc_interval(  # the law of one AUROC has these parts
