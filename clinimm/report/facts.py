@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import pandas as pd
 
+from clinimm.audit.engine.measures import MEASURES
 from clinimm.core.prediction import JOIN
 from clinimm.core.record import RunRecord, digest_bytes, digest_file
 from clinimm.gate.check import Allowed, release_of
@@ -211,7 +212,8 @@ class RunFacts:
         n, minimum = finding.get("n"), (self.audit or {}).get("statistics", {}).get("minimum_cell", 0)
         if name not in self._hidden_groups[hidden] and (n is None or n >= minimum):
             return str(finding["sentence"])
-        return f"{finding['metric']}, {finding['attribute']}: {finding['level']}: not shown on pages"
+        group = f"{finding['attribute'].replace('_', ' ')}: {finding['level']}"
+        return f"{MEASURES[finding['metric']].title}, {group} (figures hidden, as a count is small)"
 
     @cached_property
     def _hidden_groups(self) -> dict[str, set[tuple[str, ...]]]:

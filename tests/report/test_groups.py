@@ -78,7 +78,8 @@ def test_a_patient_sees_the_own_groups_and_what_is_broken_for_them() -> None:
 
 def test_a_finding_on_a_small_group_is_told_without_its_figures(run: Any) -> None:
     facts = RunFacts(run.workspace)
-    finding = {"class_name": "severe", "metric": "fnr", "attribute": "sex", "level": "x", "n": 9}
+    finding = {"class_name": "severe", "metric": "fnr", "attribute": "age_band", "level": "x", "n": 9}
     finding["sentence"] = "missed 0.300"
-    assert facts.finding_text(finding) == "fnr, sex: x: not shown on pages"
+    hidden = "missed (false negative rate), age band: x (figures hidden, as a count is small)"
+    assert facts.finding_text(finding) == hidden
     assert facts.finding_text(finding | {"n": 10}) == "missed 0.300"
