@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -329,8 +330,8 @@ def log(
             typer.echo(f"{'':>4} gate.yaml was changed between these two lines")
         before = line.get("rules") or before
         typer.echo(
-            f"{line.get('number'):>4} {line.get('time')} {line.get('action'):<10} {line.get('model_name')} "
-            f"version {line.get('version')} by {line.get('registrar')} {line.get('reason')}".rstrip()
+            f"{line.get('number'):>4} {line.get('time')} {line.get('action'):<13} {_what(line)}by "
+            f"{line.get('registrar')} {line.get('reason')}".rstrip()
         )
     if before is not None and before != digest_file(rules.folder / GATE_NAME):
         typer.echo(f"{'':>4} gate.yaml was changed after the last line")
@@ -340,6 +341,11 @@ def log(
     typer.echo(f"head: {state.head.number}:{state.head.digest}")
     if not state.whole:
         raise typer.Exit(EXIT_NOT_ALLOWED)
+
+
+def _what(line: Mapping[str, Any]) -> str:
+    version = line.get("version")
+    return f"{line.get('model_name') or ''} {'' if version is None else f'version {version} '}".lstrip()
 
 
 def _say_next(root: Path, governance: Path | None) -> None:

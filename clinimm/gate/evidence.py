@@ -25,6 +25,10 @@ _MODEL = "train/model"
 _POLICY = "policy file"
 #: What ``clinimm.model`` and ``clinimm.staining`` take a model's digest from.
 _DIGESTED = ("config.json", "model.safetensors")
+_LIST_OR_SIGN = (
+    " If an author made the run, list their key in gate.yaml with the role author. Otherwise an author whose "
+    "key is listed signs it anew: clinimm register {root} --set register.signing_key_file=FILE."
+)
 
 
 def gather(root: Path, governance: Governance) -> Evidence:
@@ -90,7 +94,9 @@ def _verified(root: Path, governance: Governance) -> Manifest:
     try:
         manifest = verify_manifest(root, path, trusted=governance.keys_of("author"))
     except IntegrityError as error:
-        raise GateRefused(_code_of(str(error)), f"{root.name}: {error}") from error
+        code = _code_of(str(error))
+        remedy = _LIST_OR_SIGN.format(root=root) if code == "unknown-author" else ""
+        raise GateRefused(code, f"{root.name}: {error}{remedy}") from error
     made = datetime.fromisoformat(manifest.made).date()
     _check_in_time(root, manifest.signature.public_key, made, governance)
     if "audit/audit.json" not in manifest.files:

@@ -19,6 +19,7 @@ def test_from_approval_to_champion_and_back(registry: Hospital, capsys: pytest.C
     root, key = str(registry.root), str(registry.key("registrar"))
     assert run(["gate", "status", root]) == 1
     assert "no-approval" in capsys.readouterr().out
+    assert run(["gate", "register", root, "--key", key]) == 2  # the log tells of it, without a version
     for role in ("auditor", "clinical_safety_officer"):
         assert run(["approve", root, "--role", role, "--key", str(registry.key(role))]) == 0
     assert run(["gate", "register", root, "--key", key]) == 0
@@ -27,7 +28,9 @@ def test_from_approval_to_champion_and_back(registry: Hospital, capsys: pytest.C
     assert run(["gate", "status", root]) == 0
     assert run(["gate", "champion", root]) == 0
     assert run(["gate", "log", str(registry.root.parent), "--head", head]) == 0
-    assert "promoted   hand version 1 by Rita Registrar" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "promoted      hand version 1 by Rita Registrar" in told
+    assert "None" not in told
     identifier = next((registry.root / "gate").glob("*.sigstore.json")).name.split(".")[0]
     assert run(["gate", "revoke", root, identifier, "--reason", "drift", "--key", key]) == 0
     capsys.readouterr()

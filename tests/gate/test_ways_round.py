@@ -339,7 +339,11 @@ def test_author_whom_nobody_lists(hospital: Hospital, tmp_path: Path) -> None:
     sign_run(
         hospital.workspace, hospital.governance, Path(os.environ["XDG_CONFIG_HOME"]) / "clinimm/signing.key"
     )
-    assert _code(lambda: check_run(hospital.root, "register", hospital.governance)) == "unknown-author"
+    with pytest.raises(
+        GateRefused, match="clinimm register .* --set register.signing_key_file=FILE"
+    ) as refused:
+        check_run(hospital.root, "register", hospital.governance)
+    assert refused.value.code == "unknown-author"
 
 
 def test_author_whose_key_had_ended(hospital: Hospital) -> None:
