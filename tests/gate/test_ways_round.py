@@ -339,9 +339,7 @@ def test_author_whom_nobody_lists(hospital: Hospital, tmp_path: Path) -> None:
     sign_run(
         hospital.workspace, hospital.governance, Path(os.environ["XDG_CONFIG_HOME"]) / "clinimm/signing.key"
     )
-    with pytest.raises(
-        GateRefused, match="clinimm register .* --set register.signing_key_file=FILE"
-    ) as refused:
+    with pytest.raises(GateRefused, match=r"signing_key_file=FILE") as refused:
         check_run(hospital.root, "register", hospital.governance)
     assert refused.value.code == "unknown-author"
 
