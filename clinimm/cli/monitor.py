@@ -12,6 +12,7 @@ from clinimm.cli.common import Quiet, find_run
 from clinimm.core.errors import CliniMMError, ConfigError
 
 if TYPE_CHECKING:
+    from clinimm.monitor.plan import MonitoringPlan
     from clinimm.monitor.snapshot import Snapshot
 
 EXIT_BAD_INPUT = 3
@@ -65,6 +66,15 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
             "--trust", metavar="FILE", help="Public key of somebody else who records here; repeatable."
         ),
     ] = None,
+    drawn: Annotated[
+        datetime | None,
+        typer.Option(
+            "--drawn",
+            formats=["%Y-%m-%d"],
+            help="Day on which the new data were drawn, to which a label's age is counted; that of the "
+            "newest prediction.",
+        ),
+    ] = None,
     on: Annotated[
         datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="Day of the look; today.")
     ] = None,
@@ -93,12 +103,13 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
             limits = limits.model_copy(update={"threshold": threshold})
         run = None if reference.is_file() else find_run(reference)
         place = _out(out, run)
+        day = on.date() if on else date.today()
         before, now = _snapshots(reference, run, data, since, attribute or [], quiet)
+        limits = _drawn(limits, drawn, now, day)
         said = None if feedback is None else read_feedback(feedback)
         kept = incidents or (
             IN_REPOSITORY.parent / INCIDENTS if plan_file == IN_REPOSITORY else place / INCIDENTS
         )
-        day = on.date() if on else date.today()
         trusted = [as_text(load_public(one.read_bytes(), str(one))) for one in trust or []]
         read_incidents(kept, trusted, read_kept(place, kept))
         looked = look(before, now, limits, said, _deployed(run), day)
@@ -113,6 +124,19 @@ def monitor(  # noqa: PLR0913, PLR0917  # one parameter an option
         typer.echo(line)
     typer.echo(f"board: {place / 'board.html'}")
     raise typer.Exit(looked.exit_status)
+
+
+def _drawn(limits: MonitoringPlan, drawn: datetime | None, now: Snapshot, day: date) -> MonitoringPlan:
+    if drawn is None:
+        return limits
+    if drawn.date() > day:
+        raise ConfigError(f"--drawn {drawn.date()}: later than the day of the look, {day}.")
+    if now.times is not None and now.times[1].date() > drawn.date():
+        newest = now.times[1].date()
+        raise ConfigError(
+            f"--drawn {drawn.date()}: {now.name} holds a prediction of {newest}, which is later."
+        )
+    return limits.model_copy(update={"drawn": drawn.date()})
 
 
 def _out(out: Path | None, run: Path | None) -> Path:

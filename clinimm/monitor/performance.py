@@ -15,7 +15,7 @@ from clinimm.audit.engine.rows import Coded, Rows
 from clinimm.evaluate.estimate import rounded
 from clinimm.monitor.finding import BREACH, CANNOT_TELL, QUIET, Finding, Scribe, Triple, beyond, shared_level
 from clinimm.monitor.plan import MonitoringPlan
-from clinimm.monitor.snapshot import labelled, period_of
+from clinimm.monitor.snapshot import labelled, last_final, period_of
 from clinimm.report.words import signed
 
 SHOWN = ("auroc", "sensitivity", "specificity", "ppv", "observed_less_predicted", "calibration_slope")
@@ -102,8 +102,12 @@ def _late(now: pd.DataFrame, plan: MonitoringPlan) -> str:
     times = now["index_time"]
     if times.isna().all():
         return ""
-    due = now[times <= times.max() - pd.Timedelta(days=plan.label_delay_days)]
-    return f"; {int(due['label'].isna().sum())} of {len(due)} that are old enough have no label"
+    due = now[times <= last_final(now, plan)]
+    late = f"; {int(due['label'].isna().sum())} of {len(due)} that are old enough have no label"
+    if plan.drawn is not None or not plan.label_delay_days:
+        return late
+    newest = times.max().date().isoformat()
+    return f"{late}. Their age is counted to the newest prediction, {newest}: if later, say --drawn DATE"
 
 
 def _loss(

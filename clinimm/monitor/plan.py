@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -146,6 +147,11 @@ class MonitoringPlan(Frozen):
     period: Literal["week", "month", "quarter"] = Field("month", description="Of the figures over time.")
     label_delay_days: float = Field(
         0.0, ge=0, description="Days after the index time from which a label counts as final."
+    )
+    drawn: date | None = Field(
+        None,
+        description="Day on which the new data were drawn, to which a label's age is counted; null counts to "
+        "the newest prediction, because nothing else shows how late labels were looked for.",
     )
     looks_per_year: int = Field(
         12, ge=1, le=3660, description="Looks that are planned; only the promise on false alarms reads it."

@@ -176,8 +176,8 @@ def content_of(  # noqa: PLR0913, PLR0917  # what a record of a look tells of
         "schema": SCHEMA,
         "exit_status": looked.exit_status,
         "sentence": _sentence(looked),
-        "reference": _described(reference, plan),
-        "now": _described(now, plan),
+        "reference": _described(reference, reference.rows["label"].notna().sum()),
+        "now": _described(now, len(labelled(now.rows, plan))),
         "plan": {
             "sha256": evidence["plan"],
             "false_alarms": round(plan.false_alarms, 6),
@@ -192,14 +192,14 @@ def content_of(  # noqa: PLR0913, PLR0917  # what a record of a look tells of
     }
 
 
-def _described(snapshot: Snapshot, plan: MonitoringPlan) -> dict[str, Any]:
+def _described(snapshot: Snapshot, labels: int) -> dict[str, Any]:
     times = snapshot.times
     return {
         "name": snapshot.name,
         "sha256": snapshot.digest,
         "subjects": int(snapshot.rows["subject_id"].nunique()),
         "predictions": len(snapshot.rows),
-        "labels": len(labelled(snapshot.rows, plan)),
+        "labels": int(labels),
         "models": snapshot.models,
         "from": None if times is None else times[0].date().isoformat(),
         "to": None if times is None else times[1].date().isoformat(),

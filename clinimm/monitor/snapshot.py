@@ -89,12 +89,17 @@ class Snapshot:
 
 
 def labelled(rows: pd.DataFrame, plan: MonitoringPlan) -> pd.DataFrame:
-    """Rows whose label is final: known, and as old as the plan asks, counted from the newest row."""
+    """Rows whose label is final: known, and as old as the plan asks when the data were drawn."""
     known = rows[rows["label"].notna()]
     if rows["index_time"].isna().all() or not plan.label_delay_days:
         return known
-    last = rows["index_time"].max() - pd.Timedelta(days=plan.label_delay_days)
-    return known[known["index_time"] <= last]
+    return known[known["index_time"] <= last_final(rows, plan)]
+
+
+def last_final(rows: pd.DataFrame, plan: MonitoringPlan) -> pd.Timestamp:
+    """The newest index time whose label is final: the plan's delay before the data were drawn."""
+    drawn = rows["index_time"].max() if plan.drawn is None else pd.Timestamp(plan.drawn, tz="UTC")
+    return drawn - pd.Timedelta(days=plan.label_delay_days)
 
 
 def period_name(period: pd.Period) -> str:

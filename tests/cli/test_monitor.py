@@ -55,6 +55,8 @@ def test_exit_status_says_nothing_breach_cannot_tell_and_bad_input(
         (["--since", "2025-02-01"], "either --data PATH, or --since"),
         (["--threshold", "1.5"], "--threshold 1.5"),
         (["--attribute", "race"], "no column race"),
+        (["--drawn", "2024-01-01"], "--drawn 2024-01-01: same.parquet holds a prediction of"),
+        (["--drawn", "2027-01-01", "--on", "2026-09-09"], "later than the day of the look, 2026-09-09"),
         (["--feedback", "nowhere.parquet"], "no table of feedback"),
     ],
 )

@@ -98,4 +98,8 @@ def test_labels_that_are_late_are_counted(plan: MonitoringPlan) -> None:
     (finding,), _ = check_performance("x", before, now.assign(label=float("nan")), 0.4, plan, 3)
     due = int((now["index_time"] <= now["index_time"].max() - pd.Timedelta(days=30)).sum())
     assert f"{due} of {due} that are old enough have no label" in finding.sentence
+    assert "say --drawn DATE" in finding.sentence
+    plan = plan.model_copy(update={"drawn": (now["index_time"].max() + pd.Timedelta(days=31)).date()})
+    (finding,), _ = check_performance("x", before, now.assign(label=float("nan")), 0.4, plan, 3)
+    assert "100 of 100 that are old enough have no label." in finding.sentence
     assert now["index_time"].min() > START

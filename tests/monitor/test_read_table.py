@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +74,8 @@ def test_labels_count_when_they_are_old_enough(plan: MonitoringPlan) -> None:
     )
     assert len(labelled(rows, plan)) == 3
     assert len(labelled(rows, plan.model_copy(update={"label_delay_days": 11.0}))) == 2
+    later = plan.model_copy(update={"label_delay_days": 11.0, "drawn": date(2025, 2, 11)})
+    assert len(labelled(rows, later)) == 3, "their age is counted to the day on which they were drawn"
     assert period_of(rows["index_time"], plan).tolist() == ["2025-01"] * 3
     weekly = plan.model_copy(update={"period": "week"})
     assert period_of(rows["index_time"], weekly)[0] == "2024-12-30 to 2025-01-05"
