@@ -124,6 +124,15 @@ def beyond(figure: Triple, limit: float) -> Verdict:
     return QUIET if high <= limit else CANNOT_TELL
 
 
+def beyond_either_way(figure: Triple, limit: float) -> Verdict:
+    """A breach where the whole interval is beyond ``limit`` on one side, quiet where it is within both."""
+    value, low, high = figure
+    ways = [beyond(figure, limit), beyond((-value, -high, -low), limit)]
+    if BREACH in ways:
+        return BREACH
+    return QUIET if ways == [QUIET, QUIET] else CANNOT_TELL
+
+
 def share_growth(now: tuple[int, int], before: tuple[int, int], level: float) -> Triple:
     """Growth of a share: ``(count, n)`` now and in the reference; interval by MOVER."""
     counts, sizes = np.array([now[0], before[0]], float), np.array([now[1], before[1]], float)

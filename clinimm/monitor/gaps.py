@@ -13,7 +13,16 @@ from clinimm.audit.engine.measures import MEASURES, measure
 from clinimm.audit.engine.rows import Rows
 from clinimm.audit.groups import MISSING
 from clinimm.evaluate.estimate import rounded
-from clinimm.monitor.finding import CANNOT_TELL, Finding, Scribe, Triple, beyond, shared_level
+from clinimm.monitor.finding import (
+    CANNOT_TELL,
+    Finding,
+    Scribe,
+    Triple,
+    Verdict,
+    beyond,
+    beyond_either_way,
+    shared_level,
+)
 from clinimm.monitor.performance import difference, first, rarer, rows_of
 from clinimm.monitor.plan import MonitoringPlan
 from clinimm.monitor.snapshot import labelled, period_of
@@ -50,9 +59,16 @@ class _Asked:
         return difference(own, rest), int(parts[0].size[0])
 
     def growth(self, now: Triple, before: Triple) -> Triple:
-        """Growth of the harm: the gap now less the reference's, turned so that more is worse."""
+        """Growth of the harm: the gap now less the reference's, turned so that more is worse.
+
+        Of a measure that is harmful either way (observed less predicted risk) it keeps its sign.
+        """
         value, low, high = difference(now, before)
-        return (value, low, high) if MEASURES[self.metric].harm > 0 else (-value, -high, -low)
+        return (value, low, high) if MEASURES[self.metric].harm >= 0 else (-value, -high, -low)
+
+    def verdict(self, growth: Triple, limit: float) -> Verdict:
+        """Whether that is more than the plan allows."""
+        return (beyond if MEASURES[self.metric].harm else beyond_either_way)(growth, limit)
 
 
 def check_gaps(
@@ -157,7 +173,7 @@ def _finding(
     growth = one.growth(today, then)
     ends = f"{signed(low)} to {signed(high)}"
     said = f"{about}: {signed(value)} ({ends}) against everybody else, in the reference {signed(then[0])}."
-    verdict = beyond(growth, plan.gaps.growth)
+    verdict = one.verdict(growth, plan.gaps.growth)
     return scribe.write(about, verdict, said, growth, limit=plan.gaps.growth, n=n)
 
 

@@ -13,7 +13,17 @@ from clinimm.audit.engine.intervals import mover_difference
 from clinimm.audit.engine.measures import MEASURES, measure
 from clinimm.audit.engine.rows import Coded, Rows
 from clinimm.evaluate.estimate import rounded
-from clinimm.monitor.finding import BREACH, CANNOT_TELL, QUIET, Finding, Scribe, Triple, beyond, shared_level
+from clinimm.monitor.finding import (
+    BREACH,
+    CANNOT_TELL,
+    QUIET,
+    Finding,
+    Scribe,
+    Triple,
+    beyond,
+    beyond_either_way,
+    shared_level,
+)
 from clinimm.monitor.plan import MonitoringPlan
 from clinimm.monitor.snapshot import labelled, last_final, period_of
 from clinimm.report.words import signed
@@ -142,9 +152,7 @@ def _calibration(
     scribe: Scribe, name: str, gap: Triple, plan: MonitoringPlan, sizes: tuple[int, int]
 ) -> Finding:
     limit, (value, low, high) = plan.performance.calibration_gap, gap
-    away = min(abs(low), abs(high)) if low * high > 0 else 0.0
-    inside = max(abs(low), abs(high)) <= limit
-    verdict = BREACH if away > limit else QUIET if inside else CANNOT_TELL
+    verdict = beyond_either_way(gap, limit)
     word = "more often than" if value > 0 else "less often than"
     ends = f"{signed(low, 3)} to {signed(high, 3)}"
     said = (

@@ -13,7 +13,9 @@ from clinimm.monitor.false_alarms import promised
 from clinimm.yaml_lines import read_yaml, validate
 
 Act = Literal["observe", "recheck", "roll_back"]
-GapMetric = Literal["sensitivity", "specificity", "ppv", "npv", "fnr", "fpr", "auroc"]
+GapMetric = Literal[
+    "sensitivity", "specificity", "ppv", "npv", "fnr", "fpr", "auroc", "observed_less_predicted"
+]
 Alpha = Field(0.01, gt=0, lt=0.5, description="Chance that this part alarms at all while nothing changed.")
 PACKAGED = Path(__file__).with_name("default_monitoring.yaml")
 IN_REPOSITORY = Path("governance") / "monitoring.yaml"
@@ -107,7 +109,12 @@ class GapsPart(Part):
 
     alpha: float = Alpha
     metrics: tuple[GapMetric, ...] = Field(("sensitivity",), description="What is compared.")
-    growth: float = Field(0.10, gt=0, lt=1, description="How much worse a gap may have become.")
+    growth: float = Field(
+        0.10,
+        gt=0,
+        lt=1,
+        description="How much worse a gap may have become; either way for observed_less_predicted.",
+    )
     smallest_cell: int = Field(10, ge=1, description="Groups with fewer subjects show no figure.")
 
 
