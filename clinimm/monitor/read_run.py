@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numpy import ndarray
 
 from clinimm.audit.groups import levels_of
 from clinimm.core.errors import DataError, MissingStageError
 from clinimm.core.record import digest_file, digest_json
 from clinimm.monitor.snapshot import ROW_COLUMNS, Intake, Snapshot
+from clinimm.token_means import mean_token
 
 #: A record's code is a field where so many of the subjects have it.
 _COMMON = 0.05
@@ -120,9 +121,9 @@ def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
     return table.loc[:, table.notna().sum() >= _COMMON * rows["subject_id"].nunique()]
 
 
-def _means(subjects: pd.Series, values: Float[ndarray, "token dim"]) -> Float[ndarray, "subject dim"]:
+def _means(subjects: pd.Series, values: Shaped[ndarray, "token ..."]) -> Float[ndarray, "subject dim"]:
     places = subjects.groupby(subjects, sort=True).indices
-    return np.stack([np.asarray(values[rows], dtype=float).mean(axis=0) for rows in places.values()])
+    return np.stack([mean_token(values[rows]) for rows in places.values()])
 
 
 def _headers(path: Path, cohort: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from clinimm.report.facts import RunFacts, Verdict
 from clinimm.report.words import percent
+from clinimm.token_means import mean_token
 
 _NEAREST = 5
 _FEWEST_TRAINED, _MOST_TRAINED = 50, 500
@@ -140,7 +141,7 @@ class _Pool:
 
     Attributes:
         places: subject -> its rows of ``values``.
-        values: (token, dim), on disk; without columns for a record.
+        values: as ``encode`` keeps them, on disk; without columns for a record.
         numbers: a record's latest number of each common code, a row a subject; None for others.
         trained: the training patients that are compared with.
     """
@@ -166,7 +167,7 @@ class _Pool:
         """The mean of a patient's tokens, or the record's numbers."""
         if self.numbers is not None:
             return self.numbers.loc[subject].to_numpy(float)
-        return np.asarray(self.values[self.places[subject]], dtype=float).mean(axis=0)
+        return mean_token(self.values[self.places[subject]])
 
 
 def _drawn(subjects: list[str]) -> list[str]:

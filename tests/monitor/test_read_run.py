@@ -153,6 +153,19 @@ def test_the_vectors_are_the_means_of_a_subject_s_tokens(reference: Path) -> Non
     assert read_run(reference).vectors["radiology"][0] == pytest.approx(values[:2].mean(axis=0))
 
 
+def test_feature_maps_of_a_fine_tuned_encoder_are_read_and_compared(
+    reference: Path, tmp_path: Path, plan: MonitoringPlan
+) -> None:
+    sides = reference, write_run(tmp_path / "now", 2)
+    for place, seed in zip(sides, (1, 2), strict=True):
+        path = place / "encode" / "radiology" / "values.npy"
+        maps = np.random.default_rng(seed).normal(seed, 1, (len(np.load(path)), 2, 6, 3, 3))
+        np.save(path, maps.astype(np.float16))
+    before, now = map(read_run, sides)
+    assert before.vectors["radiology"].shape == (N, 6)
+    assert list(_breaches(check_embeddings(before, now, plan))) == ["radiology"]
+
+
 def test_the_same_input_is_quiet(reference: Path, tmp_path: Path, plan: MonitoringPlan) -> None:
     sides = read_run(reference), read_run(write_run(tmp_path / "now", 2))
     assert not _breaches(check_quality(*sides, plan, "m" * 64))

@@ -53,6 +53,14 @@ def test_a_patient_from_elsewhere_is_flagged_and_one_from_their_midst_is_not(run
     assert not any(one.unusual(2) for one in _distances(run, run.bare))
 
 
+def test_feature_maps_of_a_fine_tuned_encoder_are_compared_by_channel(run) -> None:
+    _encode(run, strange=9.0)
+    path = run.workspace.stage("encode") / "radiology" / "values.npy"
+    before = _distances(run, run.subject, ("radiology",))
+    np.save(path, np.tile(np.load(path)[:, None, :, None, None], (1, 2, 1, 3, 3)))
+    assert _distances(run, run.subject, ("radiology",)) == before
+
+
 def test_the_figure_is_that_of_nearest_neighbours_computed_elsewhere(run) -> None:
     pooled = _encode(run, strange=1.2)
     trained = pooled[:TRAINED]
