@@ -27,6 +27,7 @@ from clinimm.audit.run_rows import subjects_of
 from clinimm.audit.run_studies import Judged, held_out, studies_of
 from clinimm.audit.table.assemble import Audit
 from clinimm.audit.table.study import CROSS, Study
+from clinimm.audit.templates import environment
 from clinimm.audit.verdict import EXIT_FAIL, FAIL
 from clinimm.config import MitigationConfig
 from clinimm.core.errors import ConfigError
@@ -34,7 +35,6 @@ from clinimm.evaluate.operating import OperatingPoint
 from clinimm.evaluate.panel import panel_of
 
 MITIGATION_PAGE = "mitigation.html"
-_TEMPLATE = Path(__file__).with_name("mitigation.html")
 _FOLDS = 5
 
 
@@ -129,12 +129,7 @@ def mitigation_page(content: Mapping[str, Any]) -> str:
     Args:
         content: of ``audit.json``, with ``mitigation``.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    template = environment().get_template(MITIGATION_PAGE)
     return template.render(audit=content, trials=content["mitigation"], changes=CHANGES)
 
 

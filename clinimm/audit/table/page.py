@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from clinimm.audit.engine.measures import MEASURES
 from clinimm.audit.groups import MISSING
 from clinimm.audit.table.list_groups import HAS
+from clinimm.audit.templates import environment
 from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 
-_TEMPLATE = Path(__file__).with_name("page.html")
 _WIDTH = 220
 #: What the tables of groups show; the rest stands in the files beside the page.
 _SHOWN = ("sensitivity", "specificity", "ppv", "auroc", "calibration_slope")
@@ -59,12 +58,8 @@ _MEANINGS = {
 
 def audit_page(content: Mapping[str, Any]) -> str:
     """The page for the content of ``audit.json``, or of its published view."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "number": _number,
         "count": _count,
         "figure": _figure,
@@ -73,9 +68,9 @@ def audit_page(content: Mapping[str, Any]) -> str:
         "chance": _chance,
         "percent": _percent,
     }
-    environment.globals |= {"needed": needed_words, "who": who, "bar": _bar, "figure_bar": _figure_bar}
-    environment.globals |= {"by_verdict": _by_verdict, "whom": whom}
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    templates.globals |= {"needed": needed_words, "who": who, "bar": _bar, "figure_bar": _figure_bar}
+    templates.globals |= {"by_verdict": _by_verdict, "whom": whom}
+    template = templates.get_template("page.html")
     rules = {rule["id"]: rule | {"words": rule_words(rule)} for rule in content["policy"]["rules"]}
     scales = {rule: _scale(content["findings"], rules[rule]) for rule in rules}
     return template.render(

@@ -20,11 +20,11 @@ from clinimm.audit.engine.rows import Coded, Rows
 from clinimm.audit.table.assemble import Audit
 from clinimm.audit.table.read import coded_column, column_names, load_columns
 from clinimm.audit.table_settings import TableSettings
+from clinimm.audit.templates import environment
 from clinimm.core.errors import DataError
 from clinimm.provenance import code_version
 
 SCHEMA = "clinimm.audit-signals/2"
-_TEMPLATE = Path(__file__).with_name("signals.html")
 _FIFTHS = 5
 _MOST_NUMBERS = 8
 _FEW_PERIODS = 60
@@ -112,12 +112,7 @@ def with_signals(audit: Audit, signals: Mapping[str, Signals]) -> Audit:
 
 def signals_page(content: Mapping[str, Any]) -> str:
     """One HTML file, without script; every value escaped."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    template = environment().get_template("signals.html")
     return template.render(signals=content, titles=TITLES)
 
 
