@@ -16,7 +16,8 @@ from clinimm.audit.verdict import FAIL, INCONCLUSIVE, PASS
 from clinimm.evaluate.estimate import rounded_up
 
 _POWER = 0.8
-_MOST_WORTH_NAMING = 1_000_000
+#: More than so many, and than a hundred tables like this one, is no plan: the value lies at the bound.
+_WORTH_NAMING, _TABLES_WORTH_NAMING = 10_000, 100
 _TOO_FEW_TO_EXTRAPOLATE = 20
 
 
@@ -93,12 +94,12 @@ def needed_for(rule: Rule, study: Study, place: Place, sides: Sequence[Side], le
     wide = min(wide, arm)
     goal = _goal(rule, side, level)
     left = goal**2 - (arm**2 - wide**2)
-    everybody = study.cases(rule.metric, float(study.figures(study.grouping(""), rule.metric).n[0]))
+    everybody = _everybody(rule, study)
     if left > 0 and (more := have * (wide**2 / left - 1)) <= max(everybody, 1000.0):
-        found = _worth_naming(more, "group")
+        found = _worth_naming(more, "group", everybody)
         least = _from_scratch(rule, study, have, level) if have < _TOO_FEW_TO_EXTRAPOLATE else None
         return max((one for one in (found, least) if one), key=lambda one: one.count, default=None)
-    return _worth_naming(everybody * ((arm / goal) ** 2 - 1), "table") if goal > 0 else None
+    return _worth_naming(everybody * ((arm / goal) ** 2 - 1), "table", everybody) if goal > 0 else None
 
 
 def _own_arm(rule: Rule, study: Study, place: Place, side: Side, level: float) -> float:
@@ -130,8 +131,14 @@ def _goal(rule: Rule, side: Side, level: float) -> float:
     return min(stays, side.bound * z / (z + float(norm.ppf(_POWER))))
 
 
-def _worth_naming(more: float, of: str) -> Needed | None:
-    return Needed(rounded_up(math.ceil(more)), of) if 0 < more <= _MOST_WORTH_NAMING else None
+def _everybody(rule: Rule, study: Study) -> float:
+    """Cases of the whole table."""
+    return study.cases(rule.metric, float(study.figures(study.grouping(""), rule.metric).n[0]))
+
+
+def _worth_naming(more: float, of: str, everybody: float) -> Needed | None:
+    most = max(_WORTH_NAMING, _TABLES_WORTH_NAMING * everybody)
+    return Needed(rounded_up(math.ceil(more)), of) if 0 < more <= most else None
 
 
 def _from_scratch(rule: Rule, study: Study, have: float, level: float) -> Needed | None:
@@ -141,7 +148,7 @@ def _from_scratch(rule: Rule, study: Study, have: float, level: float) -> Needed
         return None
     share = min(max(share, 0.05), 0.95)
     total = share * (1 - share) * (z_of(level) + float(norm.ppf(_POWER))) ** 2 / rule.margin**2
-    return _worth_naming(max(1.0, total - have), "group")
+    return _worth_naming(max(1.0, total - have), "group", _everybody(rule, study))
 
 
 def _log(value: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 
 import clinimm.audit
@@ -37,7 +38,7 @@ def test_likeness_is_shown_only_with_enough_rows(write: Callable[..., Path]) -> 
     policy = policy_of(rule(attribute=["sex"]))
     large = audit_table(write(draw_table(20_000)), policy)
     assert (large.content["verdict"], large.exit_status) == ("pass", 0)
-    small = audit_table(write(draw_table(200)), policy)
+    small = audit_table(write(draw_table(400)), policy)
     assert (small.content["verdict"], small.exit_status) == ("inconclusive", 2)
     assert all(row["needed"]["count"] > 50 for row in small.content["findings"] if row["verdict"] != "pass")
 
@@ -53,6 +54,20 @@ def test_as_many_more_as_were_needed_do_settle_it(write: Callable[..., Path]) ->
         for seed in range(10)
     ]
     assert sum(settled) >= 6
+
+
+@pytest.mark.parametrize(("missed", "named"), [(280, True), (297, False)])
+def test_no_number_is_named_for_a_difference_at_its_margin(
+    write: Callable[..., Path], missed: int, named: bool
+) -> None:
+    """0.097 less 0.1: 450,000 more positives, where the table has 2,000."""
+    caught = np.repeat([1, 0, 1, 0], [800, 200, 1000 - missed, missed])
+    table = pd.DataFrame({"subject_id": range(4000), "sex": np.tile(np.repeat(["a", "b"], 1000), 2)})
+    table["label"], table["probability"] = np.repeat([1, 0], 2000), np.append(caught, np.zeros(2000)) * 0.5
+    audit = audit_table(write(table), policy_of(rule(attribute=["sex"])))
+    found = finding(audit, "fnr", "b")
+    assert found["verdict"] == "inconclusive"
+    assert (found["needed"] is not None) is named
 
 
 def test_an_inferred_attribute_is_shown_and_never_decides(write: Callable[..., Path]) -> None:
