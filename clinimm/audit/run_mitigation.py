@@ -56,7 +56,7 @@ class Trial:
 
     @property
     def fails(self) -> bool:
-        """Whether it makes a group surely worse, or closes a gap while nobody gets better; both unsaid."""
+        """Whether it makes a group surely worse, or levels down; both unsaid."""
         return self.report.verdict == FAIL or any(not self._said(*down) for down in self.report.levelled_down)
 
     def _said(self, attribute: str, measure: str) -> bool:

@@ -1,9 +1,12 @@
 """Whether a proportion lies above a bound, told at whatever moment somebody looks: a test martingale.
 
-A gambler bets on each event at the odds of the bound. While the proportion is at most the bound, whatever
-it depends on, no betting scheme has an expected wealth above 1, so the chance that the wealth *ever* reaches
-1 / alpha is at most alpha (Ville 1939; Shafer 2021; Waudby-Smith and Ramdas 2024). The wealth is an e-value
-at every moment, and looking every day costs nothing.
+A gambler bets on each event at the odds of the bound. While the chance of the next event, given all before
+it, is at most the bound, no betting scheme has an expected wealth above 1, so the chance that the wealth
+*ever* reaches 1 / alpha is at most alpha (Ville 1939; Shafer 2021; Waudby-Smith and Ramdas 2024). The wealth
+is an e-value at every moment, and looking every day costs nothing.
+
+A proportion at most the bound over all events is not enough where events go together: after one miss of a
+subject the next of the same subject is likelier. So whoever bets takes one event of each subject.
 
 The gambler spreads the money over many alternatives (50 proportions above the bound) and over many days on
 which to begin (the k-th event with 1 / (k (k + 1)) of the money), so a fault that comes late is not paid for

@@ -18,7 +18,11 @@ from clinimm.monitor.snapshot import labelled, period_of
 def check_estimate(
     name: str, before: pd.DataFrame, now: pd.DataFrame, threshold: float, plan: MonitoringPlan, looks: int
 ) -> tuple[list[Finding], list[dict[str, Any]]]:
-    """Findings on one class, and the estimates by period for the board."""
+    """Findings on one class, and the estimates by period for the board.
+
+    A fall is measured from the reference's own estimate, so what the calibration cannot mend, and the same
+    score brings along then and now, is no fall.
+    """
     scribe = Scribe("estimate", plan.estimate, estimate=True)
     old = before[before["label"].notna()]
     positives = int(old["label"].sum())
@@ -28,19 +32,23 @@ def check_estimate(
     label, probability = old["label"].to_numpy(float), old["probability"].to_numpy(float)
     calibrations = Calibrations.fit(label, probability, plan.estimate.draws, plan.seed)
     level = shared_level(plan.estimate.alpha, looks)
-    score = now["probability"].to_numpy(float)
-    expected = expected_performance(calibrations, score, threshold, level, plan.seed)
+    # Of the reference too: two numbers may not mend its calibration, and what they leave is no loss.
+    then, expected = (
+        expected_performance(calibrations, score, threshold, level, plan.seed)
+        for score in (probability, now["probability"].to_numpy(float))
+    )
     rows = rows_of(old, {}, plan.seed)
     figures = measure(rows.segments(rows.everybody()), threshold, ("auroc", "sensitivity"))
     limits = {"auroc": plan.performance.auroc_loss, "sensitivity": plan.performance.sensitivity_loss}
     found = []
     for measured, limit in limits.items():
-        if measured in expected:
-            value, low, high = (float(end[0]) for end in figures[measured].triple(level))
+        if measured in expected and measured in then:
             after = expected[measured]
-            loss = difference((value, low, high), (after.value, after.low, after.high))
-            said = _sentence(name, measured, expected[measured], loss, limit) + _checked(
-                measured, now, expected[measured], threshold, plan
+            loss = difference(_triple(then[measured]), _triple(after))
+            said = (
+                _sentence(name, measured, after, loss, limit)
+                + _on_reference(then[measured], float(figures[measured].value[0]))
+                + _checked(measured, now, after, threshold, plan)
             )
             finding = scribe.write(
                 f"{name}: {MEASURES[measured].title} (estimate)",
@@ -65,6 +73,15 @@ def _sentence(name: str, measured: str, expected: Expected, loss: Triple, limit:
         f"{name}: estimated {MEASURES[measured].title} {expected.value:.3f} ({expected.low:.3f} to "
         f"{expected.high:.3f}), which {word}. An estimate without labels; it assumes that {ASSUMPTION}."
     )
+
+
+def _triple(one: Expected) -> Triple:
+    return one.value, one.low, one.high
+
+
+def _on_reference(then: Expected, labels: float) -> str:
+    """What it says of the reference, against whose estimate a fall is measured."""
+    return f" Of the reference it says {then.value:.3f}, and the labels {labels:.3f}."
 
 
 def _checked(

@@ -47,9 +47,11 @@ class FalseAlarms:
             that anything that is bounded alarms is no higher.
         looks_per_year: as the plan has it.
         one_year: ``one_look`` times the looks.
-        all_looks: of the sequential parts, however many looks there are at a stream that only grows.
-        cusum_expected: false alarms of the CUSUM charts over the patients of this look, about; part of
-            ``one_look`` only where the plan lets a CUSUM act.
+        all_looks: of the sequential parts, however many looks there are at a stream that only grows at its
+            end: no label may come later than the plan's ``label_delay_days``.
+        cusum_expected: false alarms of the CUSUM charts over the patients of this look, about, were the
+            calibration known (a small reference makes them more); part of ``one_look`` only where the plan
+            lets a CUSUM act.
         cusum_acts: whether it does.
         not_bounded: what else can alarm, without a stated chance.
     """

@@ -133,8 +133,11 @@ def beyond_either_way(figure: Triple, limit: float) -> Verdict:
     return QUIET if ways == [QUIET, QUIET] else CANNOT_TELL
 
 
-def share_growth(now: tuple[int, int], before: tuple[int, int], level: float) -> Triple:
-    """Growth of a share: ``(count, n)`` now and in the reference; interval by MOVER."""
+def share_growth(now: tuple[float, float], before: tuple[float, float], level: float) -> Triple:
+    """Growth of a share: ``(count, n)`` now and in the reference; interval by MOVER.
+
+    Both may be less than were counted, and no whole numbers, where what was counted goes together.
+    """
     counts, sizes = np.array([now[0], before[0]], float), np.array([now[1], before[1]], float)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = counts / sizes

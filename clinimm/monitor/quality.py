@@ -54,14 +54,21 @@ def _model(scribe: Scribe, now: Snapshot, deployed: str | None) -> Finding:
 
 
 def _intake(scribe: Scribe, before: Intake, now: Intake, plan: MonitoringPlan, level: float) -> list[Finding]:
+    """Files and events of one subject may all go together, so a share is as sure as its subjects make it."""
     rules = plan.quality
-    refused = share_growth((now.refused, now.files), (before.refused, before.files), level)
+    refused = share_growth(
+        _as_subjects(now.refused, now.files, now.independent),
+        _as_subjects(before.refused, before.files, before.independent),
+        level,
+    )
     said = f"Refused files: {_grew(now.refused, now.files, before.refused, before.files)}"
     if grown := _reasons(before, now):
         said += f" More than before for: {grown}."
     found = [_share(scribe, "refused files", refused, rules.refused_growth, said, now.files, before.files)]
     flagged, flags = _flagged(now), _flagged(before)
-    growth = share_growth(flagged, flags, level)
+    growth = share_growth(
+        _as_subjects(*flagged, now.independent), _as_subjects(*flags, before.independent), level
+    )
     said = f"Flagged events: {_grew(*flagged, *flags)}"
     found.append(_share(scribe, "flagged events", growth, rules.flagged_growth, said, flagged[1], flags[1]))
     return [*found, *_units(scribe, before.units, now.units, plan), _codes(scribe, before, now)]
@@ -70,6 +77,12 @@ def _intake(scribe: Scribe, before: Intake, now: Intake, plan: MonitoringPlan, l
 def _flagged(intake: Intake) -> tuple[int, int]:
     events = sum(intake.events.values())
     return min(sum(intake.flags.values()), events), events
+
+
+def _as_subjects(count: int, n: int, independent: float) -> tuple[float, float]:
+    """The same share of so many as are independent."""
+    few = min(1.0, independent / n) if n else 1.0
+    return count * few, n * few
 
 
 def _share(

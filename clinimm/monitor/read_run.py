@@ -153,7 +153,10 @@ def _intake(folder: Path) -> Intake | None:
     if not record.is_file() or not (folder / "events.parquet").is_file():
         return None
     notes = json.loads(record.read_text(encoding="utf-8"))["notes"]
-    events = pd.read_parquet(folder / "events.parquet", columns=["code", "unit", "numeric_value"])
+    events = pd.read_parquet(
+        folder / "events.parquet", columns=["subject_id", "code", "unit", "numeric_value"]
+    )
+    own = events["subject_id"].value_counts().to_numpy(float)
     numbers = events[events["numeric_value"].notna()]
     grouped = numbers.assign(unit=numbers["unit"].fillna("(none)")).groupby(["code", "unit"], sort=True)
     units = (
@@ -164,7 +167,12 @@ def _intake(folder: Path) -> Intake | None:
     )
     units = units.assign(count=grouped.size()).reset_index()
     return Intake(
-        int(notes["files"]), notes["refusals_by_code"], notes["events_by_modality"], notes["flags"], units
+        int(notes["files"]),
+        notes["refusals_by_code"],
+        notes["events_by_modality"],
+        notes["flags"],
+        units,
+        float(own.sum() ** 2 / max(np.sum(own**2), 1.0)),
     )
 
 

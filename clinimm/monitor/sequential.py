@@ -1,7 +1,12 @@
-"""Patient by patient, in order of index time: bets on misses and false alarms, and CUSUM charts."""
+"""Patient by patient, in order of index time: bets on misses and false alarms, and CUSUM charts.
+
+A subject counts once, with the first row that the question is about: the rows of one subject go together,
+so a second miss of the same person is not the evidence that a bet would take it for.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,9 +33,26 @@ def check_sequence(
     if len(old) < plan.minimum or not 0 < old["label"].sum() < len(old):
         said = f"{name}: patient by patient"
         return [Scribe("betting", plan.betting).too_few(said, len(new), len(old), plan.minimum)], []
-    bets = _bets(name, old, new, threshold, plan, plan.betting.alpha / (2 * classes))
+    late = _without_label(now, plan)
+    bets = [
+        (replace(finding, sentence=finding.sentence + late), path)
+        for finding, path in _bets(name, old, new, threshold, plan, plan.betting.alpha / (2 * classes))
+    ]
     charts = _charts(name, old, new, plan)
     return [one for one, _ in (*bets, *charts)], [path for _, path in (*bets, *charts) if path]
+
+
+def _without_label(now: pd.DataFrame, plan: MonitoringPlan) -> str:
+    """What a bet assumes of those whose label is late: that it is no other than the labels that came."""
+    times = now["index_time"]
+    due = now if times.isna().all() else now[times <= times.max() - pd.Timedelta(days=plan.label_delay_days)]
+    missing = int(due["label"].isna().sum())
+    if not missing:
+        return ""
+    return (
+        f" {missing:,} of {len(due):,} that are old enough have no label; if labels of one kind come sooner, "
+        "the bound on false alarms does not hold."
+    )
 
 
 def _bets(
@@ -52,7 +74,7 @@ def _bets(
             lambda rows: rows["probability"] >= threshold,
         ),
     ):
-        sides = [rows[keeps(rows)] for rows in (old, new)]
+        sides = [rows[keeps(rows)].drop_duplicates("subject_id") for rows in (old, new)]
         events = [
             (rows["probability"] < threshold if column == "missed" else rows["label"] == 0).to_numpy(float)
             for rows in sides
@@ -66,7 +88,7 @@ def _bets(
             found.append((scribe.too_few(about, len(events), len(then), _FEWEST), {}))
             continue
         one = bet(events, bound, alpha / 2)
-        finding = _told(scribe, about, one, events, bound, times, len(then))
+        finding = _told(scribe, about, one, events, bound, times, len(then), rules.alpha)
         found.append((finding, _path(about, "e-value", one.wealth, one.needed, one.alarm, times)))
     return found
 
@@ -84,7 +106,14 @@ def _bound(then: np.ndarray, growth: float, alpha: float) -> float:
 
 
 def _told(
-    scribe: Scribe, about: str, one: Bet, events: np.ndarray, bound: float, times: pd.Series, reference_n: int
+    scribe: Scribe,
+    about: str,
+    one: Bet,
+    events: np.ndarray,
+    bound: float,
+    times: pd.Series,
+    reference_n: int,
+    alpha: float,
 ) -> Finding:
     share = float(events.mean())
     said = f"{about}: {percent(share)} of {len(events)}; the bound is {percent(bound)}. "
@@ -98,7 +127,8 @@ def _told(
         said,
         (share, np.nan, np.nan),
         limit=bound,
-        p_value=min(1.0, one.p_value),
+        # Adjusted for the bets beside it: at most the plan's alpha exactly where the bet alarms.
+        p_value=min(1.0, one.p_value * one.needed * alpha),
         n=len(events),
         reference_n=reference_n,
     )
@@ -108,7 +138,8 @@ def _charts(
     name: str, old: pd.DataFrame, new: pd.DataFrame, plan: MonitoringPlan
 ) -> list[tuple[Finding, dict[str, Any]]]:
     rules, scribe = plan.cusum, Scribe("cusum", plan.cusum)
-    if len(new) < _FEWEST:
+    old, new = old.drop_duplicates("subject_id"), new.drop_duplicates("subject_id")
+    if len(new) < _FEWEST or not 0 < old["label"].sum() < len(old):
         return [(scribe.too_few(f"{name}: outcomes against predicted", len(new), len(old), _FEWEST), {})]
     calibration = Recalibration.fit(old["label"].to_numpy(float), old["probability"].to_numpy(float))
     expected = calibration.of(old["probability"].to_numpy(float))
@@ -132,7 +163,8 @@ def _charted(
         said += f"highest {highest:.2f}, limit {one.limit:.2f}."
     else:
         said += f"over the limit of {one.limit:.2f} at patient {one.alarm + 1}{_day(times, one.alarm)}."
-    said += f" Without a change it alarms once in about {run_length:,} patients."
+    said += f" Without a change it alarms once in about {run_length:,} patients, were the calibration "
+    said += f"known; it was estimated from {reference_n:,}, and the fewer, the more often it alarms."
     return scribe.write(
         about,
         QUIET if one.alarm is None else BREACH,

@@ -27,6 +27,8 @@ class Intake:
         events: events by modality.
         flags: flag -> events.
         units: code, unit, quartiles of the numbers (``low, median, high``) and their ``count``.
+        independent: subjects of equal size that would say as much about a share of the events, if the events
+            of a subject all go together (Kish 1965): the square of all events over the sum of squares.
     """
 
     files: int
@@ -34,6 +36,7 @@ class Intake:
     events: Mapping[str, int]
     flags: Mapping[str, int]
     units: pd.DataFrame
+    independent: float
 
     @property
     def refused(self) -> int:

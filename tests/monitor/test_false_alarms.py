@@ -55,7 +55,9 @@ def test_a_bet_against_a_small_reference_waits_for_more_than_the_margin(plan: Mo
     def table(missed: int, positives: int) -> pd.DataFrame:
         probability = np.repeat([0.1, 0.9, 0.1], [missed, positives - missed, 100])
         label = np.repeat([1.0, 0.0], [positives, 100])
-        return pd.DataFrame({"probability": probability, "label": label, "index_time": pd.NaT})
+        subject = [f"P{number}" for number in range(len(label))]
+        columns = {"subject_id": subject, "probability": probability, "label": label, "index_time": pd.NaT}
+        return pd.DataFrame(columns)
 
     before, now = table(2, 15), table(60, 150)
     (finding,) = (one for one in check_sequence("x", before, now, 0.4, plan, 1)[0] if "missed" in one.about)

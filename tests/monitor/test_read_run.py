@@ -141,6 +141,16 @@ def test_a_run_is_read_without_those_whom_the_model_was_fitted_to(reference: Pat
     assert {"device", "view"} <= set(found.fields["radiology"])
     assert found.vectors["radiology"].shape == (N, 6) and "ehr" not in found.vectors
     assert found.intake is not None and (found.intake.files, found.intake.refused) == (100, 2)
+    assert found.intake.independent == pytest.approx(N)  # three events of each subject
+
+
+def test_many_events_of_one_subject_are_nearly_one(reference: Path) -> None:
+    path = reference / "ingest" / "events.parquet"
+    events = pd.read_parquet(path)
+    own = events[events["subject_id"] == events["subject_id"].iloc[0]]
+    pd.concat([events, *[own] * 999]).to_parquet(path, index=False)
+    found = read_run(reference).intake
+    assert found is not None and found.independent == pytest.approx((3000 + 357) ** 2 / (3000**2 + 119 * 9))
 
 
 def test_the_vectors_are_the_means_of_a_subject_s_tokens(reference: Path) -> None:

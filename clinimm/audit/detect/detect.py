@@ -23,10 +23,11 @@ from numpy import ndarray
 from clinimm.audit.detect.drift import GapDrift, drift_of_gaps
 from clinimm.audit.detect.label import LabelValidity, label_validity
 from clinimm.audit.detect.probe import ProbeResult, metadata_probe, probe
-from clinimm.audit.detect.slices import Slices, find_slices
+from clinimm.audit.detect.slices import TARGETS, Slices, find_slices
 from clinimm.audit.detect_settings import DetectSettings
 from clinimm.audit.engine.rows import Coded, Rows
 
+#: At least; more where ``alpha`` asks for them.
 _PROBE_PERMUTATIONS = 199
 _DRIFTING = ("fnr", "fpr", "observed_less_predicted")
 
@@ -85,7 +86,7 @@ class Signals:
         probes = (("metadata", self.metadata), ("embedding", self.embedding), ("drift", self.drift))
         for name, many in probes:
             if many is not None:
-                told = [one.sentence for one in many if one.raised(self.alpha)]
+                told = [one.said(self.alpha) for one in many if one.raised(self.alpha)]
                 found[name] = bool(told), told or [_nothing(name, many)]
         return found
 
@@ -136,16 +137,15 @@ def detect(
             threshold,
             more=extras.features,
             alpha=settings.alpha,
-            draws=settings.permutations,
+            draws=_enough(settings.permutations, settings.alpha / len(TARGETS)),
             seed=seed,
         )
+    permutations = _enough(_PROBE_PERMUTATIONS, settings.alpha)
     if extras.outcome is not None:
         name, values = extras.outcome
         outcome = label_validity(rows, np.asarray(values, dtype=float), name, level=1 - settings.alpha)
     if extras.metadata:
-        one = metadata_probe(
-            extras.metadata, label, cluster=cluster, permutations=_PROBE_PERMUTATIONS, seed=seed
-        )
+        one = metadata_probe(extras.metadata, label, cluster=cluster, permutations=permutations, seed=seed)
         told_label = () if one is None else (one,)
     if extras.embedding is not None:
         targets = {**rows.attributes, **extras.metadata} if extras.targets is None else extras.targets
@@ -157,13 +157,22 @@ def detect(
                 "the embedding",
                 cluster=cluster,
                 within=within,
-                permutations=_PROBE_PERMUTATIONS,
+                permutations=permutations,
                 seed=seed,
             )
         )
     if extras.period is not None:
         drift = tuple(drift_of_gaps(rows, extras.period, threshold, _DRIFTING))
     return Signals(slices, outcome, told_label, told_embedding, drift, settings.alpha)
+
+
+def _enough(permutations: int, alpha: float) -> int:
+    """So many draws, or more where fewer could never give a p-value of ``alpha``.
+
+    >>> _enough(199, 0.05), _enough(199, 0.001)
+    (199, 1999)
+    """
+    return max(permutations, math.ceil(2 / alpha - 1e-9) - 1)
 
 
 def _nothing(name: str, many: tuple[Any, ...]) -> str:

@@ -15,6 +15,7 @@ from jaxtyping import Int
 from numpy import ndarray
 from scipy.stats import chi2, norm
 
+from clinimm.audit.detect.slices import one_row_a_subject
 from clinimm.audit.engine.compare import difference
 from clinimm.audit.engine.counts import RATES
 from clinimm.audit.engine.figures import Figures
@@ -24,6 +25,8 @@ from clinimm.audit.engine.resample import holm
 from clinimm.audit.engine.rows import Coded, Rows
 
 _FEWEST = 5.0
+#: No attribute is called so: a column cannot be without a name.
+_PERIOD = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class GapDrift:
 
     @property
     def sentence(self) -> str:
+        """The finding for people, at an alpha of 5 %."""
+        return self.said(0.05)
+
+    def said(self, alpha: float) -> str:
         """The finding for people."""
         known = [period for period in self.periods if period.value == period.value]
         who = f"{MEASURES[self.metric].title}, {self.attribute} {self.level} less others"
@@ -80,7 +87,7 @@ class GapDrift:
             return f"{who}: too few cases in the periods to say whether the gap moves."
         ends = f"{known[0].value:+.3f} in {known[0].period}, {known[-1].value:+.3f} in {known[-1].period}"
         change = f"{self.slope:+.4f} a period ({self.low:+.4f} to {self.high:+.4f})"
-        if not self.raised():
+        if not self.raised(alpha):
             return f"{who}: {ends}; no movement is shown ({change}, p {self.p:.3f})."
         how = "moves in one direction" if self.trend else "moves, not in one direction"
         return f"{who}: the gap {how}: {ends}; {change}, p {self.p:.3f}."
@@ -97,9 +104,9 @@ def drift_of_gaps(
 ) -> list[GapDrift]:
     """The gap of every group in every period, and whether it moves.
 
-    A period counts where the group and everybody else have five cases of the measure's unit. Periods
-    are taken as independent: a subject in several of them makes them more alike, which hides movement
-    and does not feign it.
+    A period counts where the group and everybody else have five cases of the measure's unit. Where
+    subjects have several rows, one of each is drawn: five rows of one person are one case, and periods
+    are taken as independent.
 
     Args:
         rows: what is audited.
@@ -110,6 +117,8 @@ def drift_of_gaps(
         level: of the intervals, each for itself.
     """
     names = list(attributes if attributes is not None else rows.attributes)
+    rows = one_row_a_subject(rows, {_PERIOD: period}, rows.seed)
+    period = rows.attributes[_PERIOD]
     wanted = [
         (metric, name, one) for metric in metrics for name in names for one in rows.attributes[name].levels
     ]
@@ -132,9 +141,8 @@ def drift_of_gaps(
 
 def _part(rows: Rows, take: Int[ndarray, " kept"]) -> Rows:
     attributes = {name: Coded(column.code[take], column.levels) for name, column in rows.attributes.items()}
-    cluster = None if rows.cluster is None else np.unique(rows.cluster[take], return_inverse=True)[1]
     flagged = None if rows.flagged is None else rows.flagged[take]
-    return Rows(rows.label[take], rows.probability[take], attributes, cluster, rows.seed, flagged)
+    return Rows(rows.label[take], rows.probability[take], attributes, None, rows.seed, flagged)
 
 
 def _gaps(

@@ -58,8 +58,12 @@ class ProbeResult:
 
     @property
     def sentence(self) -> str:
+        """The finding for people, at an alpha of 5 %."""
+        return self.said(0.05)
+
+    def said(self, alpha: float) -> str:
         """The finding for people."""
-        said = "can be told" if self.raised() else "is not shown to be told"
+        said = "can be told" if self.raised(alpha) else "is not shown to be told"
         return (
             f"{self.target} {said} from {self.source}: AUROC {self.auroc:.3f} ({self.low:.3f} to "
             f"{self.high:.3f}, {self.positives:,} of {self.n:,} rows have it), where 95 % of permutations "

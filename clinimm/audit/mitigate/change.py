@@ -89,8 +89,8 @@ class MitigationReport:
         gaps: attribute and measure -> largest less smallest group, before and after.
         verdict: ``fail`` where a group is surely worse and nobody said so; ``inconclusive`` where one
             may be, beyond what is tolerated; else ``pass``.
-        levelled_down: attributes and measures whose gap shrank while no group became better in the
-            measure, nor any surely better in net benefit.
+        levelled_down: attributes and measures whose gap shrank while a group became surely worse in the
+            measure and none surely better, nor any surely better in net benefit.
     """
 
     changes: tuple[Change, ...]
@@ -109,8 +109,8 @@ class MitigationReport:
         }[self.verdict]
         down = [
             f"Levelling down: the gap in {CHANGES[measure][0]} by {attribute} went from "
-            f"{self.gaps[attribute, measure][0]:.3f} to {self.gaps[attribute, measure][1]:.3f}, and no group "
-            "got better."
+            f"{self.gaps[attribute, measure][0]:.3f} to {self.gaps[attribute, measure][1]:.3f}: a group is "
+            "surely worse, and none surely better."
             for attribute, measure in self.levelled_down
         ]
         return [first, *worse, *down]
@@ -160,13 +160,15 @@ def compare(
         for place, one in enumerate(column.levels)
     ]
     single = float(level ** (1 / (len(groups) * len(measures))))
+    # A row may change the squared error by anything, the others only by so much, either way.
+    steps = {"fnr": (1.0,), "fpr": (1.0,), "net_benefit": (1.0, threshold / (1 - threshold)), "brier": ()}
     found = []
     for attribute, one, member in groups:
         for measure in measures:
             counted, was, now = _values(rows, before, after, threshold, measure)
             here = member & counted
             cluster = None if rows.cluster is None else rows.cluster[here]
-            low, high = paired_interval(now[here] - was[here], cluster, single, measure in ("fnr", "fpr"))
+            low, high = paired_interval(now[here] - was[here], cluster, single, steps[measure])
             verdict = _verdict(low, high, CHANGES[measure][2], tolerated)
             reason = reasons.get((attribute, one, measure), "") if verdict in ("worse", "undecided") else ""
             first, second = (float(part[here].mean()) if here.any() else np.nan for part in (was, now))
@@ -179,12 +181,23 @@ def compare(
 
 
 def paired_interval(
-    difference: Float64[ndarray, " row"], cluster: Int[ndarray, " row"] | None, level: float, rate: bool
+    difference: Float64[ndarray, " row"],
+    cluster: Int[ndarray, " row"] | None,
+    level: float,
+    steps: Sequence[float],
 ) -> tuple[float, float]:
     """Interval of a mean of differences on the same people; NaN with fewer than two of them.
 
-    Of rates the adjusted interval of Bonett and Price (Stat Med 2012), which keeps its width where no
-    decision changed; else Student's. Where subjects have several rows, both are of whole subjects.
+    Where a row can change only by certain steps, one of each is added either way. For rates (one step of 1)
+    that is the adjusted interval of Bonett and Price (Stat Med 2012); it keeps its width where no decision
+    changed, and with it the chance that it holds. Else Student's. Where subjects have several rows, both
+    are of whole subjects.
+
+    Args:
+        difference: after less before.
+        cluster: subject of each row; None where each is one of its own.
+        level: of the interval.
+        steps: sizes of a change, where only these can be; empty where any can.
     """
     n = len(difference)
     if n < 2:
@@ -196,12 +209,14 @@ def paired_interval(
         summed, units = np.bincount(unit, difference - mean), int(unit.max()) + 1
         of_rows = float(np.sum((difference - mean) ** 2))
         effect = max(1.0, float(np.sum(summed**2)) / of_rows) if of_rows > 0 else n / units
-    if rate:
+    if steps:
         few = n / effect
-        worse = (float(np.mean(difference > 0)) * few + 1) / (few + 2)
-        better = (float(np.mean(difference < 0)) * few + 1) / (few + 2)
-        half = z_of(level) * np.sqrt((worse + better - (worse - better) ** 2) / (few + 2))
-        return max(worse - better - half, -1.0), min(worse - better + half, 1.0)
+        every = few + 2 * len(steps)
+        centre = mean * few / every
+        squares = float(np.mean(difference**2)) * few + 2 * float(np.sum(np.square(steps)))
+        half = z_of(level) * np.sqrt((squares / every - centre**2) / every)
+        most = max(steps)
+        return max(centre - half, -most), min(centre + half, most)
     error = np.sqrt(difference.var(ddof=1) / n * effect)
     half = float(t_of(level, np.array([units - 1.0]))[0]) * error
     return mean - half, mean + half
@@ -259,9 +274,7 @@ def _levelled_down(
     for (attribute, measure), (before, after) in gaps.items():
         if attribute in gained:
             continue
-        harm = CHANGES[measure][2]
-        own = [one for one in found if (one.attribute, one.measure) == (attribute, measure) and one.n]
-        steps = [harm * (one.after - one.before) for one in own]
-        if after < before and min(steps) >= 0 and max(steps) > 0:
+        own = {one.verdict for one in found if (one.attribute, one.measure) == (attribute, measure) and one.n}
+        if after < before and "worse" in own and "better" not in own:
             down.append((attribute, measure))
     return tuple(down)

@@ -39,3 +39,22 @@ def test_every_detector_reports_in_plain_values() -> None:
     assert any("device alone" in sentence for sentence in signals.sentences)
     told = {one.target for one in signals.embedding or () if one.raised()}
     assert told == {"sex: male"}
+
+
+def test_a_small_alpha_has_draws_enough_to_be_reached() -> None:
+    """199 permutations give no p-value below 0.005: what is there could never have been told."""
+    rows = draw_rows(600)
+    extras = Extras(metadata={"device": Coded(rows.label.astype(np.int64), ("A", "B"))})
+    assert detect(rows, 0.3, extras, DetectSettings(alpha=0.003)).raised == ["metadata"]
+
+
+def test_a_finding_is_worded_at_the_alpha_that_was_asked_for() -> None:
+    rows = draw_rows(600)
+    for seed in range(60):
+        device = Coded(np.random.default_rng(seed).integers(0, 2, 600), ("A", "B"))
+        signals = detect(rows, 0.3, Extras(metadata={"device": device}), DetectSettings(alpha=0.3))
+        (one,) = signals.metadata or ()
+        if 0.05 < one.p <= 0.3:
+            assert all("can be told" in text for text in signals.sentences)
+            return
+    raise AssertionError("no seed gave a p-value between the two")

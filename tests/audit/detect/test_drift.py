@@ -81,3 +81,20 @@ def test_few_cases_say_so() -> None:
     found = drift_of_gaps(rows, period, 0.3, ["fnr"])
     assert not any(one.raised() for one in found)
     assert any("too few cases" in one.sentence for one in found)
+
+
+def test_five_rows_of_one_person_are_one_case() -> None:
+    """Every row five times over: as few alarms as without, where 23 % came when rows were counted."""
+    alarms = 0
+    for seed in range(40):
+        rows, period = with_periods(400, 500 + seed)
+        place = np.repeat(np.arange(rows.n), 5)
+        attributes = {
+            name: Coded(column.code[place], column.levels) for name, column in rows.attributes.items()
+        }
+        many = Rows(rows.label[place], rows.probability[place], attributes, place)
+        drifts = drift_of_gaps(many, Coded(period.code[place], period.levels), 0.3)
+        alarms += any(one.raised() for one in drifts)
+        alone = drift_of_gaps(rows, period, 0.3)
+        assert [one.p for one in drifts] == [one.p for one in alone]
+    assert alarms <= most_alarms(40)

@@ -76,16 +76,47 @@ def test_paired_intervals_hold() -> None:
     generator, held, runs = np.random.default_rng(0), {True: 0, False: 0}, 1500
     for _ in range(runs):
         steps = generator.choice([-1.0, 0.0, 1.0], 25, p=[0.04, 0.9, 0.06])
-        low, high = paired_interval(steps, None, 0.95, rate=True)
+        low, high = paired_interval(steps, None, 0.95, (1.0,))
         held[True] += low <= 0.02 <= high
-        low, high = paired_interval(generator.normal(0.1, 1, 25), None, 0.95, rate=False)
+        low, high = paired_interval(generator.normal(0.1, 1, 25), None, 0.95, ())
         held[False] += low <= 0.1 <= high
     assert min(held.values()) / runs >= 0.93
 
 
+def test_an_interval_of_net_benefit_holds_where_few_decisions_change() -> None:
+    """Of 100 rows, two in three samples have a change; an interval of no width would hold in those alone."""
+    generator, held, runs = np.random.default_rng(0), 0, 1000
+    for _ in range(runs):
+        steps = generator.choice([-0.25, 0.0, 1.0], 100, p=[0.005, 0.99, 0.005])
+        low, high = paired_interval(steps, None, 0.95, (1.0, 0.25))
+        held += low <= 0.005 * 0.75 <= high
+    assert held / runs >= 0.94
+
+
+def test_noise_of_a_recalibration_that_nobody_needs_is_no_levelling_down() -> None:
+    named = 0
+    for seed in range(12):
+        rows = draw_rows(1500, seed)
+        noise = np.random.default_rng(seed).normal(0, 0.02, rows.n)
+        after = expit(logit(rows.probability) + noise)
+        named += bool(compare(rows, at(rows), Predictions(after, after >= 0.3), 0.3).levelled_down)
+    assert named <= 1
+
+
+def test_one_row_that_gains_does_not_hide_levelling_down() -> None:
+    rows = draw_rows(12_000)
+    code = rows.attributes["race"].code
+    unfair = replace(rows, probability=expit(logit(rows.probability) - 1.0 * (code == 1)))
+    flagged = expit(logit(unfair.probability) - 1.0 * (code != 1)) >= 0.3
+    lucky = np.flatnonzero((code == 1) & (rows.label == 1) & ~flagged)[0]
+    flagged[lucky] = True
+    report = compare(rows, at(unfair), Predictions(unfair.probability, flagged), 0.3, measures=("fnr",))
+    assert ("race", "fnr") in report.levelled_down
+
+
 def test_rows_of_one_subject_count_once() -> None:
     steps = np.random.default_rng(1).choice([-1.0, 0.0, 1.0], 200)
-    for rate in (True, False):
-        once = paired_interval(steps, None, 0.95, rate)
-        repeated = paired_interval(np.repeat(steps, 4), np.repeat(np.arange(200), 4), 0.95, rate)
+    for kind in ((1.0,), (1.0, 0.25), ()):
+        once = paired_interval(steps, None, 0.95, kind)
+        repeated = paired_interval(np.repeat(steps, 4), np.repeat(np.arange(200), 4), 0.95, kind)
         assert np.allclose(once, repeated, atol=0.01)
