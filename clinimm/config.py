@@ -306,7 +306,7 @@ class MitigationConfig(Frozen):
         description="Run of the same cohort that was trained without `train.mitigation`: compare with it.",
     )
     tolerated: float = Field(
-        0.02, ge=0, lt=1, description="By how much a group may be worse before it is undecided."
+        0.02, ge=0, lt=1, description="By how much a group may be worse, with its whole interval."
     )
     accepted: tuple[Accepted, ...] = Field(
         (), description="Groups that may become worse, each with a reason."

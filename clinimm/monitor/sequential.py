@@ -18,7 +18,7 @@ from clinimm.monitor.cusum import Chart, chart, simulated_limit
 from clinimm.monitor.expected import Recalibration
 from clinimm.monitor.finding import BREACH, QUIET, Finding, Scribe
 from clinimm.monitor.plan import MonitoringPlan
-from clinimm.monitor.snapshot import labelled
+from clinimm.monitor.snapshot import labelled, last_final
 from clinimm.report.words import percent
 
 _POINTS = 240
@@ -45,7 +45,7 @@ def check_sequence(
 def _without_label(now: pd.DataFrame, plan: MonitoringPlan) -> str:
     """What a bet assumes of those whose label is late: that it is no other than the labels that came."""
     times = now["index_time"]
-    due = now if times.isna().all() else now[times <= times.max() - pd.Timedelta(days=plan.label_delay_days)]
+    due = now if times.isna().all() else now[times <= last_final(now, plan)]
     missing = int(due["label"].isna().sum())
     if not missing:
         return ""

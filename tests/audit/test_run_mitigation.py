@@ -70,7 +70,7 @@ def test_fewer_are_missed_more_are_alarmed_and_the_audit_fails_until_that_is_acc
     assert "false alarms" in page and "<script" not in page
     worse = [key for key, row in by_key.items() if row["verdict"] == "worse"]
     reasons = [Accepted(attribute=a, level=b, measure=c, reason="fewer are missed") for a, b, c in worse]
-    content, _ = _asking(run, most_missed=0.05, accepted=reasons, tolerated=0.9)
+    content, _ = _asking(run, most_missed=0.05, accepted=reasons)
     assert not content["mitigation"][0]["fails"] and content["exit_status"] == 0
     assert {row["accepted"] for row in content["mitigation"][0]["changes"]} == {"", "fewer are missed"}
 

@@ -85,8 +85,9 @@ def probe(
 
     Args:
         features: what is told from; columns are standardised here, so their scale does not matter.
-        targets: what is to be told; levels that the same rows have are one. A level with fewer than ten
-            rows on either side is left out, as is that of missing values; of two only the second is probed.
+        targets: what is to be told; levels that the same rows have, or all others, are one. A level with
+            fewer than ten rows on either side is left out, as is that of missing values; of two only the
+            second is probed.
         source: what the features are, for people.
         cluster: subjects; one row of each is drawn where they have several.
         within: permute only among rows of the same number, such as the label: what the target and the
@@ -219,14 +220,21 @@ def _one_each(cluster: ndarray | None, rows: int, seed: int) -> Int[ndarray, " k
 def _asked(
     targets: Mapping[str, Coded], take: Int[ndarray, " kept"]
 ) -> list[tuple[list[str], UInt8[ndarray, " kept"]]]:
-    """Each level that is probed: its names (a site and its only device are one), and who has it."""
+    """Each level that is probed: its names (a site and its only device are one), and who has it.
+
+    A level that all others have is the same question turned round, and named so.
+    """
     asked: dict[bytes, tuple[list[str], UInt8[ndarray, " kept"]]] = {}
     for name, column in targets.items():
         code = column.code[take]
         for place in _levels(code, column.levels):
             hit = (code == place).astype(np.uint8)
             title = name if column.levels == ("0", "1") else f"{name}: {column.levels[place]}"
-            asked.setdefault(hit.tobytes(), ([], hit))[0].append(title)
+            turned = asked.get((1 - hit).tobytes())
+            if turned is not None:
+                turned[0].append(f"not {title}")
+            else:
+                asked.setdefault(hit.tobytes(), ([], hit))[0].append(title)
     return list(asked.values())
 
 

@@ -4,7 +4,8 @@ Most ways to close a gap make somebody worse, and often everybody ("levelling do
 and Russell 2023; Pfohl et al., FAccT 2022). So a mitigation is not judged by the gap that it closes but by
 what each group gets: misses, false alarms, net benefit and squared error before and after, on the same
 people, with a paired interval. A group that is surely worse fails the mitigation unless somebody accepts
-that by name and says why; a group that may be worse by more than is tolerated leaves it undecided.
+that by name and says why, or the whole interval lies within what is tolerated; a group that may be worse by
+more than is tolerated leaves it undecided.
 """
 
 from __future__ import annotations
@@ -147,8 +148,8 @@ def compare(
         before, after: what each says of them, in the same order.
         threshold: probability at which net benefit weighs a false alarm.
         measures: keys of ``CHANGES``.
-        tolerated: by how much a group may be worse before that is undecided; a surely worse group
-            fails beyond nothing.
+        tolerated: a group whose whole interval lies within it is alike, as a rule's margin has it. One that
+            is surely worse, and not shown to be so little worse, fails.
         accepted: attribute, level and measure -> the reason why that group may become worse in it.
         level: of all intervals together (Šidák).
     """
@@ -246,11 +247,11 @@ def _verdict(low: float, high: float, harm: int, tolerated: float) -> str:
     if np.isnan(low):
         return "undecided"
     least, most = (low, high) if harm > 0 else (-high, -low)
-    if least > 0:
-        return "worse"
     if most < 0:
         return "better"
-    return "alike" if most <= tolerated else "undecided"
+    if most <= tolerated:
+        return "alike"
+    return "worse" if least > 0 else "undecided"
 
 
 def _gaps(

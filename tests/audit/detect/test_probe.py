@@ -91,3 +91,11 @@ def test_rows_of_one_subject_are_drawn_once_and_rare_levels_left_out() -> None:
     kept = probe(features, {"sex": coded(code, "fm")}, "copies", cluster=cluster)[0]
     assert kept.n == 60 and not kept.raised()
     assert metadata_probe({"site": coded(code, "xy")}, np.arange(1200) < 5) is None
+
+
+def test_a_level_and_its_opposite_are_one_question() -> None:
+    generator = np.random.default_rng(4)
+    site, embedding = generator.integers(0, 3, 300), generator.normal(0, 1, (300, 4))
+    targets = {"site": coded(site, "ABC"), "device": coded(site == 2, "xy"), "old": coded(site != 2, "01")}
+    names = [one.target for one in probe(embedding, targets, "the embedding", permutations=20)]
+    assert names == ["site: A", "site: B", "site: C = device: y = not old"]

@@ -120,3 +120,15 @@ def test_rows_of_one_subject_count_once() -> None:
         once = paired_interval(steps, None, 0.95, kind)
         repeated = paired_interval(np.repeat(steps, 4), np.repeat(np.arange(200), 4), 0.95, kind)
         assert np.allclose(once, repeated, atol=0.01)
+
+
+@pytest.mark.parametrize(("tolerated", "verdict"), [(0.2, "alike"), (0.0, "worse")])
+def test_a_little_worse_is_alike_where_all_of_the_interval_is_tolerated(
+    tolerated: float, verdict: str
+) -> None:
+    """As a rule passes whose whole interval is within its margin."""
+    rows = draw_rows(12_000)
+    report = compare(rows, at(rows), moved(rows, "a", -0.2), 0.3, measures=("fnr",), tolerated=tolerated)
+    found = by_name(report, "a", "fnr")
+    assert 0 < found.low < found.high < 0.2
+    assert found.verdict == verdict
