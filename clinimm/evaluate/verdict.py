@@ -2,7 +2,8 @@
 
 The rival is the best single modality: the highest held-out AUROC among the ``single:`` and
 ``linear:`` controls. Choosing the winner after the fact flatters it, which is on purpose: whoever
-wants fusion bears the burden of proof, and a run with nothing to find does not claim a gain.
+wants fusion bears the burden of proof, and a run with nothing to find does not claim a gain. For the
+same reason every other single modality must be beaten too: two that are level share the first place.
 """
 
 from __future__ import annotations
@@ -66,6 +67,12 @@ class Evidence:
         return _best(self, [name for name in self.differences if name.startswith(SINGLE_PREFIXES)])
 
     @property
+    def unbeaten(self) -> str | None:
+        """The best single modality that the fused model was not shown to beat; None where all are beaten."""
+        singles = [name for name in self.differences if name.startswith(SINGLE_PREFIXES)]
+        return _best(self, [name for name in singles if not self.differences[name].low > 0])
+
+    @property
     def simple(self) -> tuple[str, ...]:
         """Every model that could be used in place of the fused one."""
         names = [*COMBINERS] if self.best_single is None else [self.best_single, *COMBINERS]
@@ -106,10 +113,10 @@ class Verdict:
 def judge(evidence: Evidence) -> Verdict:
     """The verdict.
 
-    ``helps``: the whole interval of fused less best single modality lies above zero, and the fused
-    AUROC's own interval above one half. ``does_not_help``: that whole interval lies below the
-    margin. ``cannot_tell``: anything else, and always where the fused model shows no signal, unless
-    a rival beats it beyond doubt.
+    ``helps``: the whole interval of fused less each single modality lies above zero, and the fused
+    AUROC's own interval above one half. ``does_not_help``: the whole interval of fused less the best
+    single modality lies below the margin. ``cannot_tell``: anything else, and always where the fused
+    model shows no signal, unless a rival beats it beyond doubt.
     """
     verdict = _answer(evidence)
     return _with_warnings(verdict, _warnings(evidence, verdict.model))
@@ -124,14 +131,14 @@ def _answer(evidence: Evidence) -> Verdict:
     rival = evidence.best_single
     if rival is None:
         return _untold("no single-modality control was fitted, so there is nothing to compare with", "fused")
-    difference = evidence.differences[rival]
-    if math.isnan(difference.low):
-        return _untold(f"the comparison with {rival} has no interval", rival)
-    if difference.low > 0:
-        return _helps(evidence, rival)
-    if difference.high < evidence.margin:
+    unbeaten = evidence.unbeaten
+    if unbeaten == rival and evidence.differences[rival].high < evidence.margin:
         return _does_not_help(evidence, rival)
-    return _open(evidence, rival)
+    if unbeaten is None:
+        return _helps(evidence, rival)
+    if math.isnan(evidence.differences[unbeaten].low):
+        return _untold(f"the comparison with {unbeaten} has no interval", rival)
+    return _open(evidence, unbeaten)
 
 
 def _helps(evidence: Evidence, rival: str) -> Verdict:
@@ -258,14 +265,25 @@ def _best(evidence: Evidence, names: Sequence[str]) -> str | None:
 
 
 def _against(evidence: Evidence, rival: str) -> str:
+    best = evidence.best_single
+    who = f"the best single modality ({rival})"
+    beaten = ""
+    if rival != best and best is not None:
+        who = rival
+        beaten = f"; the best single modality, {best}, is beaten by {_gap(evidence.differences[best])}"
     return (
-        f"AUROC {evidence.fused.text()} against {evidence.controls[rival].text()} for the best single "
-        f"modality ({rival}), {_gap(evidence.differences[rival])}, n = {_n(evidence.fused)}"
+        f"AUROC {evidence.fused.text()} against {evidence.controls[rival].text()} for {who}, "
+        f"{_gap(evidence.differences[rival])}, n = {_n(evidence.fused)}{beaten}"
     )
 
 
 def _gap(difference: Difference) -> str:
-    return f"a difference of {difference.value:+.3f} ({difference.low:+.2f} to {difference.high:+.2f})"
+    return f"a difference of {difference.value:+.3f} ({_end(difference.low)} to {_end(difference.high)})"
+
+
+def _end(value: float) -> str:
+    """Two digits, or three where two would hide on which side of zero the end lies."""
+    return f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.3f}"
 
 
 def _n(estimate: Estimate) -> str:

@@ -42,6 +42,27 @@ def test_the_rival_is_the_best_single_modality():
     assert verdict.key == "cannot_tell" and "single:notes" in verdict.sentence
 
 
+def test_every_single_modality_must_be_beaten():
+    level = evidence(0.863, single_ehr=0.8, single_radiology=0.8)
+    told = level.differences | {"single:ehr": replace(level.differences["single:ehr"], low=-0.002)}
+    verdict = judge(
+        replace(level, controls=level.controls | {"single:radiology": auroc(0.801)}, differences=told)
+    )
+    assert (verdict.key, verdict.model) == ("cannot_tell", "single:ehr")
+    assert "0.800 (0.75 to 0.85) for single:ehr, a difference of +0.063 (-0.002 to +0.11)" in verdict.sentence
+    assert (
+        "the best single modality, single:radiology, is beaten by a difference of +0.063" in verdict.sentence
+    )
+    assert judge(level).key == "helps"
+
+
+def test_a_single_modality_without_an_interval_is_not_called_beaten():
+    level = evidence(0.9, single_ehr=0.8, single_notes=0.7)
+    told = level.differences | {"single:notes": replace(level.differences["single:notes"], low=float("nan"))}
+    verdict = judge(replace(level, differences=told))
+    assert verdict.key == "cannot_tell" and "single:notes has no interval" in verdict.sentence
+
+
 def test_a_simpler_combination_that_is_not_beaten_is_offered():
     verdict = judge(evidence(0.9, single_ehr=0.7, late_fusion=0.8, gradient_boosting=0.89))
     assert (verdict.key, verdict.model) == ("helps", "gradient_boosting")
