@@ -55,6 +55,13 @@ def test_the_first_screen_answers_what_a_reviewer_asks(
     page.close()
 
 
+def test_an_attribute_recorded_of_nobody_is_called_so(write: Callable[..., Path]) -> None:
+    policy = policy_of({**RULE, "attribute": ["race", "sex"]})
+    page = evidence(audit_table(write(draw_table().assign(race=None)), policy), policy)["audit.html"].decode()
+    told = [line for line in page.splitlines() if line.startswith("<li><b>race</b>")]
+    assert told == ["<li><b>race</b>: recorded of nobody</li>"]
+
+
 def many_rules() -> Policy:
     """More than forty rules, on several attributes and their crossings."""
     names = ("fnr", "fpr", "ppv", "npv", "auroc", "selection_rate", "brier")
