@@ -138,8 +138,9 @@ class CalibrationOf:
         variance: the larger of model and robust variance is taken.
         """
         part = self.segments
-        near = self._solve_intercept()
-        fitted = expit(part.spread(near) + part.logit)
+        near = self._near_intercept
+        linear = part.spread(near) + part.logit
+        fitted = expit(linear, out=linear)
         residual, information = part.label - fitted, part.total(fitted * (1 - fitted))
         with np.errstate(invalid="ignore", divide="ignore"):
             value = near + part.total(residual) / information
@@ -173,15 +174,19 @@ class CalibrationOf:
         """Calibration slope: below 1 the predictions are too extreme."""
         part = self.segments
         a, near = self._solve_slope()
-        fitted = expit(part.spread(a) + part.spread(near) * part.logit)
-        curve, residual = fitted * (1 - fitted), part.label - fitted
+        linear = part.spread(near) * part.logit
+        linear += part.spread(a)
+        fitted = expit(linear, out=linear)
+        residual = part.label - fitted
+        curve = np.multiply(fitted, 1 - fitted, out=fitted)
         leaning = curve * part.logit
         s0, s1, s2 = part.total(curve), part.total(leaning), part.total(leaning * part.logit)
         step = _newton(s0, s1, s2, part.total(residual), part.total(residual * part.logit))[1]
         b = near + step
         with np.errstate(invalid="ignore", divide="ignore"):
             determinant = s0 * s2 - s1 * s1
-            leaning = residual * (part.logit - part.spread(s1 / s0))  # a row's pull on the slope
+            leaning = part.logit - part.spread(s1 / s0)
+            leaning *= residual  # a row's pull on the slope
             model = s0 / determinant
             robust = part.total(leaning**2) * model**2
 
@@ -229,16 +234,15 @@ class CalibrationOf:
         """Rows, mean logit and positives by group and logit bin; bins that nobody is in are left out."""
         part = self.segments
         place = (part.logit / _BIN_WIDTH).astype(np.int64) + _LOGIT_BINS // 2
-        cell = part.group * _LOGIT_BINS + place
-        n, x, y = (
-            np.bincount(cell, weights, minlength=part.groups * _LOGIT_BINS).reshape(part.groups, -1)
-            for weights in (None, part.logit, part.label)
-        )
-        used = n.any(axis=0)
-        n, x, y = n[:, used].astype(float), x[:, used], y[:, used]
-        return n, x / np.maximum(n, 1), y
+        cell, shape = part.group * _LOGIT_BINS + place, (part.groups, _LOGIT_BINS)
+        x = np.bincount(cell, part.logit, minlength=part.groups * _LOGIT_BINS).reshape(shape)
+        both = np.bincount(2 * cell + part.label, minlength=2 * x.size).reshape(*shape, 2)
+        used = both.any(axis=(0, 2))
+        n, y = both[:, used].sum(2).astype(float), both[:, used, 1].astype(float)
+        return n, x[:, used] / np.maximum(n, 1), y
 
-    def _solve_intercept(self) -> Float64[ndarray, " group"]:
+    @cached_property
+    def _near_intercept(self) -> Float64[ndarray, " group"]:
         """Shift at which as many events are expected as there are; NaN for none or all."""
         n, x, y = self._table
         a, events = np.zeros(self.segments.groups), y.sum(1)
@@ -255,7 +259,7 @@ class CalibrationOf:
         """Shift at which the events seen lie z standard deviations (and a half event) off."""
         n, x, y = self._table
         events, z = y.sum(1), z_of(level)
-        near = np.nan_to_num(self._solve_intercept())
+        near = np.nan_to_num(self._near_intercept)
         low = near if side > 0 else near - 20.0
         high = near + 20.0 if side > 0 else near
         for _ in range(_BISECTIONS):
@@ -289,8 +293,8 @@ class CalibrationOf:
 
 def _between(values: ndarray, edge: Int[ndarray, " edge"]) -> ndarray:
     """Sum of a value a row from each edge to the next."""
-    running = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    return np.diff(running[edge])
+    sums = np.add.reduceat(values, edge[:-1], dtype=np.float64)
+    return np.where(np.diff(edge) > 0, sums, 0.0)
 
 
 def _newton(  # the six sums of a two-parameter step

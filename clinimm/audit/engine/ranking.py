@@ -40,7 +40,10 @@ class Ranking:
 
     @cached_property
     def _positives(self) -> Float64[ndarray, " step"]:
-        return np.add.reduceat(self.segments.label, self._first, dtype=np.int64).astype(float)
+        label = self.segments.label
+        if len(self._first) == len(label):  # no ties
+            return label.astype(float)
+        return np.add.reduceat(label, self._first, dtype=np.int64).astype(float)
 
     @cached_property
     def _negatives(self) -> Float64[ndarray, " step"]:
@@ -53,11 +56,12 @@ class Ranking:
         return positives, self.segments.size - positives
 
     @cached_property
-    def _below(self) -> tuple[Float64[ndarray, " step"], Float64[ndarray, " step"]]:
+    def _below(self) -> tuple[Int[ndarray, " step"], Int[ndarray, " step"]]:
         """Positives and negatives of the group with a lower score."""
-        lower_positives = self._before(self._positives)
-        lower = self._first - self._spread(self.segments.start[:-1])
-        return lower_positives, lower - lower_positives
+        start = self.segments.start[:-1]
+        seen = np.concatenate([[0], np.cumsum(self.segments.label, dtype=np.int64)])
+        lower_positives = seen[self._first] - self._spread(seen[start])
+        return lower_positives, self._first - self._spread(start) - lower_positives
 
     @cached_property
     def _placements(self) -> tuple[Float64[ndarray, " step"], Float64[ndarray, " step"]]:
@@ -171,12 +175,9 @@ class Ranking:
     def _total(self, steps: Float64[ndarray, " step"]) -> Float64[ndarray, " group"]:
         return np.add.reduceat(steps, self._edge[:-1])
 
-    def _spread(self, groups: Float64[ndarray, " group"]) -> Float64[ndarray, " step"]:
+    def _spread(self, groups: ndarray) -> ndarray:
+        """A value a group, repeated for its steps."""
         return np.repeat(groups, np.diff(self._edge))
-
-    def _before(self, steps: Float64[ndarray, " step"]) -> Float64[ndarray, " step"]:
-        """Sum over the group's earlier steps."""
-        return self._through(steps) - steps
 
     def _through(self, steps: Float64[ndarray, " step"]) -> Float64[ndarray, " step"]:
         """Sum over the group's steps up to and with this one."""

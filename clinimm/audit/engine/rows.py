@@ -283,10 +283,9 @@ class Rows:
         )
         if take is None:
             return Segments(label, score, logit, tie, start, block, cluster, flagged)
-        cluster, flagged = (None if column is None else column[take] for column in (cluster, flagged))
-        return Segments(
-            label[take], score[take], logit[take], tie[take], start, block[take], cluster, flagged
-        )
+        cluster, flagged = (None if column is None else column.take(take) for column in (cluster, flagged))
+        label, score, logit, tie, block = (part.take(take) for part in (label, score, logit, tie, block))
+        return Segments(label, score, logit, tie, start, block, cluster, flagged)
 
     def atom_counts(self, threshold: float) -> Int[ndarray, "atom label decision"]:
         """The joint count table: rows of each atom by label and decision (flagged from the threshold on)."""
