@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-import clinimm.audit.detect.slices as slices_module
-from clinimm.audit.detect.risk import RiskStrata
+import clinimm.audit.detect.questions as questions_module
+from clinimm.audit.detect.questions import cells_of, questions_of
+from clinimm.audit.detect.risk import RiskStrata, risk_strata
 from clinimm.audit.detect.slices import find_slices, one_row_a_subject
 from clinimm.audit.engine.rows import Coded, Rows
 from tests.audit.detect.conftest import draw_rows, most_alarms
@@ -54,6 +56,84 @@ def test_at_equal_risk_the_expected_rate_is_that_of_others_with_the_same_risk() 
     assert one.rate == pytest.approx(0.7 * rows.probability[inside].mean(), abs=0.02)
 
 
+def stretched(rows: Rows, level: int, by: float) -> Rows:
+    """Risks of one race moved away from (or towards) the middle of everybody's, decisions kept on average."""
+    logit = np.log(rows.probability / (1 - rows.probability))
+    inside = rows.attributes["race"].code == level
+    middle = float(np.median(logit))
+    return replace(rows, probability=expit(np.where(inside, middle + by * (logit - middle), logit)))
+
+
+@pytest.mark.parametrize(("by", "word", "sign"), [(2.0, "extreme", -1), (0.4, "timid", 1)])
+def test_risks_that_are_too_extreme_or_too_timid_for_one_group_are_named(
+    by: float, word: str, sign: int
+) -> None:
+    rows = stretched(draw_rows(6000, seed=3), 1, by)
+    found = [one for one in find_slices(rows, 0.3, draws=300).found if one.target == "steepness"]
+    assert [one.levels for one in found] == [("b",)]
+    one = found[0]
+    inside = rows.attributes["race"].code == 1
+    upper = rows.probability > np.median(rows.probability)
+    rise = rows.label[inside & upper].mean() - rows.label[inside & ~upper].mean()
+    assert one.rate == pytest.approx(rise, abs=0.02)
+    assert np.sign(one.rate - one.expected) == sign
+    assert one.low < one.rate - one.expected < one.high
+    assert (one.high < 0) if sign < 0 else (one.low > 0)
+    assert f"race b: predicted risks are too {word}. From the lower to the upper half" in one.sentence
+
+
+def test_the_steepness_of_a_slice_is_held_against_shuffled_outcomes() -> None:
+    rows = draw_rows(3000, seed=4)
+    cells = cells_of(rows, 1)
+    question = questions_of(rows, cells, 0.3)["steepness"]
+    assert question.trend is not None
+    strata = risk_strata(rows)
+    weight = question.trend[strata.stratum]
+    inside = rows.attributes["race"].code == 2
+    place = cells.names.index((("race",), ("c",)))
+    generator, drawn = np.random.default_rng(0), []
+    order = np.argsort(strata.stratum, kind="stable")
+    for _ in range(1500):
+        shuffled = rows.label.astype(float)
+        mixed = order[np.lexsort((generator.random(rows.n), strata.stratum[order]))]
+        shuffled[order] = rows.label[mixed]
+        excess = shuffled - np.bincount(strata.stratum, rows.label)[strata.stratum] / np.bincount(
+            strata.stratum
+        ).take(strata.stratum)
+        drawn.append(((excess)[inside].sum(), (weight * excess)[inside].sum()))
+    covariance = np.cov(np.array(drawn).T)
+    assert question.covariance(cells.members)[:, :, place] == pytest.approx(covariance, rel=0.12, abs=0.6)
+
+
+def test_as_much_of_the_trend_as_a_shift_brings_is_no_steepness() -> None:
+    rows = draw_rows(3000, seed=4, drift=1.0)
+    alone = replace(rows, attributes={"age": rows.attributes["age"]})
+    cells = cells_of(alone, 1)
+    question = questions_of(alone, cells, 0.3)["steepness"]
+    old = cells.names.index((("age",), ("60 and above",)))
+    spread = question.covariance(cells.members)
+    assert spread[0, 1, old] > 5  # the old stand in the upper strata
+    excess = np.zeros((1, 2, 3))
+    excess[0, :, old] = 0.3 * spread[0, :, old]
+    assert question.standardised(cells.members, excess)[0, old] == pytest.approx(0, abs=1e-9)
+    excess[0, 1, old] += 3 * np.sqrt(spread[1, 1, old] - spread[0, 1, old] ** 2 / spread[0, 0, old])
+    assert question.standardised(cells.members, excess)[0, old] == pytest.approx(3)
+
+
+@pytest.mark.slow
+def test_a_risk_too_low_everywhere_is_not_called_too_extreme() -> None:
+    runs = 40
+
+    def lowered(seed: int) -> Rows:
+        rows = draw_rows(3000, seed)
+        logit = np.log(rows.probability / (1 - rows.probability))
+        return replace(rows, probability=expit(logit - 1.0 * (rows.attributes["race"].code == 1)))
+
+    found = [find_slices(lowered(seed), 0.3, draws=199, seed=seed).found for seed in range(runs)]
+    assert all(any(one.target == "outcome_at_equal_risk" for one in each) for each in found)
+    assert sum(any(one.target == "steepness" for one in each) for each in found) <= most_alarms(runs)
+
+
 @pytest.mark.slow
 def test_noise_is_named_no_more_often_than_alpha() -> None:
     runs = 60
@@ -80,7 +160,7 @@ def test_risk_that_goes_with_an_attribute_is_no_finding_at_equal_risk(
     def no_strata(rows: Rows) -> RiskStrata:
         return RiskStrata(np.zeros(rows.n, dtype=np.int64), 1, np.full(rows.n, rows.label.mean()))
 
-    monkeypatch.setattr(slices_module, "risk_strata", no_strata)
+    monkeypatch.setattr(questions_module, "risk_strata", no_strata)
     assert alarms(4) == 4
 
 
